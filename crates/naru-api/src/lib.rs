@@ -1,0 +1,1 @@
+//! The Docker Engine API: routes, versions, streams; error class to status.

@@ -1,0 +1,126 @@
+//! The one error type that crosses crate borders, and its class.
+//!
+//! A class says what kind of failure it is, so that one table each maps it to an HTTP status (in the API) and an exit code
+//! (in the client). Lower crates have their own `thiserror` enums, one variant per failing call, and turn into this at their
+//! public border; the message is the whole text a user reads, lower case, without a full stop.
+
+use std::fmt;
+
+/// What kind of failure an [`Error`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Class {
+    /// The caller's input is wrong (HTTP 400).
+    InvalidParameter,
+    /// Credentials are missing or wrong (HTTP 401).
+    Unauthorized,
+    /// The operation is not allowed (HTTP 403).
+    Forbidden,
+    /// The named object does not exist (HTTP 404).
+    NotFound,
+    /// The object's state does not permit the operation (HTTP 409).
+    Conflict,
+    /// Nothing to do: already in the wanted state (HTTP 304).
+    NotModified,
+    /// This engine does not do that (HTTP 501).
+    NotImplemented,
+    /// A service that is needed is not there (HTTP 503).
+    Unavailable,
+    /// The operation was cancelled by its caller.
+    Cancelled,
+    /// Everything else: the host failed us, or we have a defect (HTTP 500).
+    System,
+}
+
+/// An error with its class. The text does not repeat its cause's text.
+#[derive(Debug, Clone)]
+pub struct Error {
+    class: Class,
+    message: String,
+}
+
+/// The result of everything fallible across crates.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `class` with the whole text that a user reads.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into() }
+    }
+
+    /// The class.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The text.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The same error with `context: ` before its text.
+    #[must_use]
+    pub fn context(self, context: impl fmt::Display) -> Self {
+        Self { class: self.class, message: format!("{context}: {}", self.message) }
+    }
+
+    /// The same text under another class.
+    #[must_use]
+    pub fn with_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// HTTP 400.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Class::InvalidParameter, message)
+    }
+
+    /// HTTP 404.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Class::NotFound, message)
+    }
+
+    /// HTTP 409.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Class::Conflict, message)
+    }
+
+    /// HTTP 500.
+    pub fn system(message: impl Into<String>) -> Self {
+        Self::new(Class::System, message)
+    }
+
+    /// HTTP 501.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(Class::NotImplemented, message)
+    }
+
+    /// HTTP 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Class::Unavailable, message)
+    }
+
+    /// HTTP 304.
+    pub fn not_modified(message: impl Into<String>) -> Self {
+        Self::new(Class::NotModified, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds what was being done to a failing call's error.
+pub trait Context<T> {
+    /// Turns the error into a [`Class::System`] one that reads `what: error`.
+    fn system(self, what: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
+    fn system(self, what: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| Error::system(format!("{what}: {e}")))
+    }
+}

@@ -1,0 +1,1 @@
+//! Containers, images, execs and events: the use cases of the engine.

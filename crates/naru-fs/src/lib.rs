@@ -1,0 +1,1 @@
+//! Directory-descriptor IO: resolve inside a root, durable writes, safe removal.

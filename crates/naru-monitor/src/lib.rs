@@ -1,0 +1,1 @@
+//! The supervisor of one container and the spawner that starts supervisors.

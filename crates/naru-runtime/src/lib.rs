@@ -1,0 +1,1 @@
+//! The runtime: namespaces, cgroups v1 and v2, mounts, seccomp, capabilities; runs a plan.

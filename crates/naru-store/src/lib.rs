@@ -1,0 +1,1 @@
+//! Blobs, layers, image index and records on disk.

@@ -1,0 +1,1 @@
+//! Test support: a private engine per test, a loopback registry, tiny images.

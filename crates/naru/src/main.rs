@@ -1,0 +1,3 @@
+//! t
+#[allow(clippy::print_stdout)]
+fn main() { println!("hi"); }
