@@ -1,1 +1,3 @@
-//! The supervisor of one container and the spawner that starts supervisors.
+//! The supervisor of one container (the monitor) and the spawner that starts supervisors.
+
+pub mod protocol;
