@@ -1,0 +1,149 @@
+//! Records: one JSON file per object, in a folder of the object's own, with the version of its format.
+
+use crate::{Durability, Error, Result, Root, durable, remove_tree};
+use rustix::fd::OwnedFd;
+use rustix::fs::Mode;
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// What a record looks like on disk.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Envelope<T> {
+    version: u32,
+    record: T,
+}
+
+/// Reads only the version, so that a newer record is told from a broken one.
+#[derive(serde::Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+/// The records in one folder: `<folder>/<id>/<file>`.
+///
+/// A reader refuses a record of a newer version and leaves it alone. One broken file is one lost object: [`Records::load_all`] reports
+/// it and goes on.
+#[derive(Debug)]
+pub struct Records<T> {
+    root: Root,
+    file: &'static str,
+    version: u32,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
+    /// The records in `folder` (made if missing, mode 0700), each in a file called `file`, of format `version`.
+    ///
+    /// # Errors
+    /// When the folder can't be made or opened.
+    pub fn open(folder: impl AsRef<Path>, file: &'static str, version: u32) -> Result<Self> {
+        let host = Root::open_host("/")?;
+        let root = Root::from_fd(host.create_dir_all(folder, Mode::RWXU)?);
+        Ok(Self { root, file, version, kind: PhantomData })
+    }
+
+    /// The folder of `id`, made if missing (mode 0700).
+    ///
+    /// # Errors
+    /// When `id` is not one plain name, or mkdirat(2)'s.
+    pub fn folder(&self, id: &str) -> Result<OwnedFd> {
+        check_id(id)?;
+        self.root.create_dir_all(id, Mode::RWXU)
+    }
+
+    /// Writes the record of `id`.
+    ///
+    /// # Errors
+    /// As [`Records::folder`] and [`durable::write`].
+    pub fn save(&self, id: &str, record: &T, durability: Durability) -> Result<()> {
+        let folder = self.folder(id)?;
+        durable::write_json(&folder, self.file, &Envelope { version: self.version, record }, durability)?;
+        if durability == Durability::Synced {
+            durable::sync_dir(&self.root)?;
+        }
+        Ok(())
+    }
+
+    /// The record of `id`, or `None` when there is none.
+    ///
+    /// # Errors
+    /// When it can't be read, is no such record, or is of a newer version.
+    pub fn load(&self, id: &str) -> Result<Option<T>> {
+        check_id(id)?;
+        let folder = match self.root.open_dir(id) {
+            Ok(folder) => folder,
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Some(bytes) = durable::read(&folder, self.file)? else { return Ok(None) };
+        let broken = |e: serde_json::Error| Error::text("decode", Path::new(id).join(self.file), e.to_string());
+        let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(broken)?;
+        if version > self.version {
+            let why = format!("version {version} is newer than {}, the newest that this program reads", self.version);
+            return Err(Error::text("decode", Path::new(id).join(self.file), why));
+        }
+        let envelope: Envelope<T> = serde_json::from_slice(&bytes).map_err(broken)?;
+        Ok(Some(envelope.record))
+    }
+
+    /// Every folder's name with its record; folders without one (left by an interrupted creation) come as `Ok(None)`.
+    ///
+    /// # Errors
+    /// When the folder can't be listed; a single record's failure stands in its item.
+    pub fn load_all(&self) -> Result<Vec<(String, Result<Option<T>>)>> {
+        let names = self.root.list("/")?;
+        Ok(names
+            .into_iter()
+            .filter_map(|n| n.into_string().ok())
+            .map(|id| (self.load(&id), id))
+            .map(|(r, id)| (id, r))
+            .collect())
+    }
+
+    /// Removes the folder of `id` and all in it.
+    ///
+    /// # Errors
+    /// As [`remove_tree`].
+    pub fn remove(&self, id: &str) -> Result<()> {
+        check_id(id)?;
+        remove_tree(&self.root, id)
+    }
+}
+
+fn check_id(id: &str) -> Result<()> {
+    if id.is_empty() || id == "." || id == ".." || id.contains(['/', '\0']) {
+        return Err(Error::text("resolve", id, "not a plain name"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn newer_and_broken_records_are_told_apart() {
+        let scratch = Scratch::new("records");
+        let folder = scratch.path().join("containers");
+        let old: Records<u32> = Records::open(&folder, "config.json", 1).unwrap();
+        old.save("a", &7, Durability::Synced).unwrap();
+        old.save("b", &8, Durability::Volatile).unwrap();
+        old.folder("empty").unwrap();
+        let new: Records<u32> = Records::open(&folder, "config.json", 2).unwrap();
+        assert_eq!(new.load("a").unwrap(), Some(7));
+        new.save("b", &9, Durability::Volatile).unwrap();
+        assert!(old.load("b").unwrap_err().to_string().contains("newer"));
+        std::fs::write(folder.join("a/config.json"), "{\"version\":1,\"rec").unwrap();
+        let all = old.load_all().unwrap();
+        assert_eq!(
+            all.iter().map(|(id, r)| (id.as_str(), r.is_ok())).collect::<Vec<_>>(),
+            [("a", false), ("b", false), ("empty", true)]
+        );
+        old.remove("a").unwrap();
+        assert_eq!(old.load("a").unwrap(), None);
+        for bad in ["", "..", "a/b"] {
+            assert!(old.load(bad).is_err(), "{bad}");
+        }
+    }
+}
