@@ -1,0 +1,185 @@
+//! Making a container: its name, image, merged configuration and mounts decided, its folders made, its record written.
+
+use super::{Container, Record, State, merge};
+use crate::types::{ContainerConfig, CreateRequest, Created, HostSettings, NamespaceMode, NetworkMode};
+use crate::{Engine, clock};
+use naru_base::{Error, Id, Platform, Result, name};
+use naru_fs::Durability;
+use naru_runtime::capabilities;
+use std::sync::Arc;
+
+/// How often a made-up name is tried before the short id serves.
+const NAME_TRIES: u32 = 6;
+/// The longest host name (sethostname(2)).
+const HOSTNAME_LIMIT: usize = 64;
+
+impl Engine {
+    /// Makes a container, which is not started.
+    ///
+    /// # Errors
+    /// With docker's texts: no such image, a taken or bad name, no command, settings that contradict each other.
+    pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Created> {
+        let mut warnings = Vec::new();
+        let image = self.images.find_for(&request.config.image, request.platform.as_ref())?;
+        let facts = self.images.facts(&image)?;
+        if request.platform.is_none() && Platform::host().rank(&facts.platform).is_none() {
+            warnings.push(format!(
+                "The requested image's platform ({}) does not match the detected host platform ({}) and no specific platform was requested",
+                facts.platform,
+                Platform::host()
+            ));
+        }
+        let id = Id::random()?;
+        let mut config = merge::with_image(request.config, &facts.config)?;
+        self.check(&config, &request.host, &mut warnings)?;
+        if config.hostname.is_empty() {
+            config.hostname = match request.host.network {
+                NetworkMode::Host => crate::info::hostname(),
+                _ => id.short().to_owned(),
+            };
+        }
+        let mut command = merge::command(&config).into_iter();
+        let path = command.next().unwrap_or_default();
+        let name = self.choose_name(request.name.as_deref(), &id)?;
+        let made = async {
+            let mounts = self.resolve_mounts(&config, &request.host)?;
+            let record = Record {
+                id: id.clone(),
+                name: name.clone(),
+                created: clock::now(),
+                image,
+                platform: facts.platform,
+                config,
+                host: request.host,
+                document: request.document,
+                path,
+                args: command.collect(),
+                mounts,
+                state: State::default(),
+            };
+            self.make_folders(&record)?;
+            let container = Arc::new(Container::new(record));
+            self.fill_volumes(&container)?;
+            container.save(&self.records, Durability::Synced)?;
+            Ok::<_, Error>(container)
+        }
+        .await;
+        match made {
+            Ok(container) => {
+                self.containers.insert(Arc::clone(&container));
+                self.container_event(&container, "create", &[]);
+                Ok(Created { id, warnings })
+            }
+            Err(error) => {
+                self.containers.release(&name, &id);
+                // The folders hold nothing of value; a failure to remove them is cleaned at the next start.
+                let _ = self.records.remove(id.as_str());
+                Err(error)
+            }
+        }
+    }
+
+    fn choose_name(&self, asked: Option<&str>, id: &Id) -> Result<String> {
+        if let Some(asked) = asked {
+            let bare = name::container(asked)?;
+            self.containers.reserve(bare, id)?;
+            return Ok(bare.to_owned());
+        }
+        for attempt in 0..NAME_TRIES {
+            let mut bits = [0u8; 8];
+            let _ = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());
+            let candidate = name::generate(u64::from_ne_bytes(bits), attempt);
+            if !self.containers.is_taken(&candidate) && self.containers.reserve(&candidate, id).is_ok() {
+                return Ok(candidate);
+            }
+        }
+        self.containers.reserve(id.short(), id)?;
+        Ok(id.short().to_owned())
+    }
+
+    /// Refuses what contradicts itself, before anything is made.
+    fn check(&self, config: &ContainerConfig, host: &HostSettings, warnings: &mut Vec<String>) -> Result<()> {
+        if config.hostname.len() > HOSTNAME_LIMIT {
+            return Err(Error::invalid(format!("invalid hostname: {:?}: at most {HOSTNAME_LIMIT} bytes", config.hostname)));
+        }
+        if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                config.working_dir
+            )));
+        }
+        if let Some(signal) = &config.stop_signal {
+            naru_base::signal::parse(signal)?;
+        }
+        capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged)?;
+        let policy = host.restart.name.as_str();
+        if !matches!(policy, "" | "no" | "always" | "unless-stopped" | "on-failure") {
+            return Err(Error::invalid(format!("invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")));
+        }
+        if host.auto_remove && !matches!(policy, "" | "no") {
+            return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+        }
+        if !matches!(host.log.driver.as_str(), "" | "json-file" | "none") {
+            return Err(Error::invalid(format!(
+                "logger: no log driver named '{}' is registered; there are json-file and none",
+                host.log.driver
+            )));
+        }
+        crate::log_config::parse(&host.log)?;
+        self.check_namespaces(config, host)?;
+        if host.port_bindings.values().any(|b| !b.is_empty()) || host.publish_all {
+            warnings.push("Publishing ports is not supported by this engine yet: the ports are not reachable from outside".into());
+        }
+        if !matches!(policy, "" | "no") {
+            warnings.push("Restart policies are kept but not acted on by this engine yet".into());
+        }
+        Ok(())
+    }
+
+    fn check_namespaces(&self, config: &ContainerConfig, host: &HostSettings) -> Result<()> {
+        if host.uts == NamespaceMode::Host && !config.hostname.is_empty() {
+            return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+        }
+        match &host.network {
+            NetworkMode::Container(other) => {
+                let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
+                if !config.hostname.is_empty() {
+                    return conflict("hostname and the network mode");
+                }
+                if !host.dns.is_empty() {
+                    return conflict("dns and the network mode");
+                }
+                if !host.extra_hosts.is_empty() {
+                    return conflict("custom host-to-IP mapping and the network mode");
+                }
+                if !host.port_bindings.is_empty() || host.publish_all {
+                    return conflict("port publishing and the container type network mode");
+                }
+                self.containers.find(other)?;
+            }
+            NetworkMode::Named(name) => {
+                self.network(name)?;
+            }
+            _ => {}
+        }
+        for mode in [&host.ipc, &host.pid, &host.uts] {
+            if let NamespaceMode::Container(other) = mode {
+                self.containers.find(other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The container's own folder with its writable layer.
+    fn make_folders(&self, record: &Record) -> Result<()> {
+        use naru_base::error::Context as _;
+        let folder = self.records.folder(record.id.as_str()).system("cannot make the folder of the container")?;
+        let root = naru_fs::Root::from_fd(folder);
+        let mode = self.images.root_mode(&record.image);
+        for (name, mode) in [("fs", 0o710), ("fs/upper", mode), ("fs/work", 0o700)] {
+            let made = root.create_dir_all(name, mode.into()).system("cannot make the writable layer")?;
+            rustix::fs::fchmod(&made, mode.into()).system("cannot make the writable layer")?;
+        }
+        Ok(())
+    }
+}

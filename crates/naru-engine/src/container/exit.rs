@@ -1,0 +1,109 @@
+//! What follows when a container has ended: waiters first, then its record, its network, and its removal if asked for.
+
+use super::Container;
+use crate::types::WaitOutcome;
+use crate::{Engine, clock};
+use naru_base::Id;
+use naru_fs::Durability;
+use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Engine {
+    /// A monitor has something to tell.
+    pub(crate) fn monitor_event(self: &Arc<Self>, id: &Id, event: Event) {
+        let Some(container) = self.containers.by_id(id) else { return };
+        match event {
+            Event::Exited(record) => self.ended(&container, &record),
+            Event::ExecExited { id: exec, exit_code } => self.exec_ended(&container, &exec, exit_code),
+            Event::Detached { exec: None } => self.container_event(&container, "detach", &[]),
+            Event::Detached { exec: Some(exec) } => self.exec_detached(&container, &exec),
+            Event::OutOfMemory => self.container_event(&container, "oom", &[]),
+        }
+    }
+
+    /// A monitor's connection has closed. After an `Exited` that is its end; otherwise it was killed.
+    pub(crate) fn monitor_gone(self: &Arc<Self>, id: &Id) {
+        let Some(container) = self.containers.by_id(id) else { return };
+        if container.monitor().is_none() {
+            return;
+        }
+        let record = self.read_exit_record(id).unwrap_or_else(|| {
+            tracing::warn!(container = id.short(), "its monitor has died: the container dies with it");
+            ExitRecord { version: 1, exit_code: 137, oom_killed: false, finished_at: clock::now() }
+        });
+        self.kill_remains(&container);
+        self.ended(&container, &record);
+    }
+
+    /// The record that a monitor left, if it is of the current run.
+    pub(crate) fn read_exit_record(&self, id: &Id) -> Option<ExitRecord> {
+        let folder = naru_fs::Root::open_host(self.config.container_dir(id)).ok()?;
+        naru_fs::durable::read_json(&folder, EXIT_RECORD).ok().flatten()
+    }
+
+    /// The container has ended. Waiters are told before anything slow is done.
+    pub(crate) fn ended(self: &Arc<Self>, container: &Arc<Container>, record: &ExitRecord) {
+        let lasted = container.change(|r| {
+            let lasted = record.finished_at.saturating_sub(r.state.started_at);
+            r.state.end(record.exit_code, record.oom_killed, record.finished_at);
+            lasted
+        });
+        container.set_monitor(None);
+        if record.oom_killed {
+            self.container_event(container, "oom", &[]);
+        }
+        self.exit_event(container, record.exit_code, lasted);
+        container.announce_end(WaitOutcome { exit_code: record.exit_code, error: None });
+        self.execs.container_ended(&container.id);
+        let sandbox = container.set_sandbox(None);
+        if container.read(|r| r.host.auto_remove) {
+            self.remove_in_background(container);
+        } else if let Err(error) = container.save(&self.records, Durability::Volatile) {
+            // The monitor's own record is on the disk: the next start takes it up again.
+            tracing::warn!("{error}");
+        }
+        if let Some(sandbox) = sandbox {
+            for network in sandbox.endpoints.keys() {
+                self.network_event(network, "disconnect", &container.id);
+            }
+            self.networks.release(sandbox);
+        }
+        self.networks.refill(self);
+    }
+
+    pub(crate) fn exit_event(&self, container: &Container, exit_code: i32, lasted: i64) {
+        let seconds = (lasted / 1_000_000_000).max(0).to_string();
+        self.container_event(container, "die", &[("execDuration", &seconds), ("exitCode", &exit_code.to_string())]);
+    }
+
+    /// An event of a container, with further attributes.
+    pub(crate) fn container_event(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = container.attributes();
+        attributes.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        self.events.publish("container", action, container.id.as_str(), attributes);
+    }
+
+    /// An event of a network about a container.
+    pub(crate) fn network_event(&self, network: &str, action: &str, container: &Id) {
+        let Some(facts) = self.networks.find(network) else { return };
+        let attributes = BTreeMap::from([
+            ("container".to_owned(), container.to_string()),
+            ("name".to_owned(), facts.name),
+            ("type".to_owned(), facts.driver),
+        ]);
+        self.events.publish("network", action, &facts.id, attributes);
+    }
+
+    /// Kills what a dead monitor may have left in the container's cgroup, and removes that.
+    pub(crate) fn kill_remains(&self, container: &Container) {
+        if let Ok(cgroup) = self.cgroup(container) {
+            if let Err(error) = cgroup.kill_all() {
+                tracing::warn!(container = container.id.short(), "{error}");
+            }
+            if let Err(error) = cgroup.remove() {
+                tracing::warn!(container = container.id.short(), "{error}");
+            }
+        }
+    }
+}

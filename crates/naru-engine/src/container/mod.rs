@@ -1,0 +1,193 @@
+//! Containers: one [`Container`] each, all in the [`Table`].
+//!
+//! A container's facts are in its record, behind a lock that is never held across an await. What takes time (start, stop, remove)
+//! holds the container's operation lock, so that two such operations on one container come one after the other.
+
+mod archive;
+mod attach;
+mod changes;
+mod commit;
+mod create;
+mod exit;
+mod filter;
+mod logs;
+mod merge;
+mod mounts;
+mod plan;
+mod record;
+mod remove;
+mod start;
+mod stats;
+mod stop;
+mod table;
+mod update;
+mod view;
+mod wait;
+
+pub use archive::ArchiveStat;
+pub use attach::AttachTicket;
+pub use stats::StatsSample;
+
+pub(crate) use attach::PendingAttach;
+pub(crate) use merge::apply_changes;
+pub(crate) use plan::process_base;
+pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record, ResolvedMount, State};
+pub(crate) use table::Table;
+
+use crate::monitor_link::MonitorLink;
+use crate::network::Sandbox;
+use crate::types::{Status, WaitOutcome};
+use naru_base::{Error, Id, Result};
+use naru_fs::{Durability, Records};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub id: Id,
+    record: Mutex<Record>,
+    live: Mutex<Live>,
+    /// Held by whatever changes its state and takes time.
+    pub operation: AsyncMutex<()>,
+    /// Counts ends; waiters watch it.
+    ends: watch::Sender<End>,
+}
+
+/// What exists only while the engine does.
+#[derive(Debug, Default)]
+struct Live {
+    monitor: Option<Arc<MonitorLink>>,
+    sandbox: Option<Sandbox>,
+    pending: Vec<PendingAttach>,
+    removing: bool,
+    dead: bool,
+}
+
+/// The last end of a container.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct End {
+    /// How often it has ended.
+    pub count: u64,
+    pub outcome: WaitOutcome,
+    pub removed: bool,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record) -> Self {
+        let end = End {
+            count: 0,
+            outcome: WaitOutcome { exit_code: record.state.exit_code, error: None },
+            removed: false,
+        };
+        Self {
+            id: record.id.clone(),
+            record: Mutex::new(record),
+            live: Mutex::default(),
+            operation: AsyncMutex::new(()),
+            ends: watch::channel(end).0,
+        }
+    }
+
+    /// A look at the record.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(&crate::lock(&self.record))
+    }
+
+    /// A change of the record that is not written yet.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        change(&mut crate::lock(&self.record))
+    }
+
+    /// Writes the record. One that a reboot removes anyway needs no sync.
+    pub(crate) fn save(&self, records: &Records<Record>, durability: Durability) -> Result<()> {
+        let record = self.read(Record::clone);
+        let durability = if record.host.auto_remove { Durability::Volatile } else { durability };
+        records
+            .save(self.id.as_str(), &record, durability)
+            .map_err(|e| Error::system(format!("cannot write the record of container {}: {e}", self.id.short())))
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.read(|r| r.name.clone())
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        {
+            let live = crate::lock(&self.live);
+            if live.dead {
+                return Status::Dead;
+            }
+            if live.removing {
+                return Status::Removing;
+            }
+        }
+        self.read(|r| r.state.status)
+    }
+
+    pub(crate) fn monitor(&self) -> Option<Arc<MonitorLink>> {
+        crate::lock(&self.live).monitor.clone()
+    }
+
+    /// The monitor of a running container.
+    pub(crate) fn running_monitor(&self) -> Result<Arc<MonitorLink>> {
+        let status = self.status();
+        match self.monitor() {
+            Some(monitor) if status.is_running() => Ok(monitor),
+            _ => Err(Error::conflict(format!("container {} is not running", self.id))),
+        }
+    }
+
+    pub(crate) fn set_monitor(&self, monitor: Option<Arc<MonitorLink>>) {
+        crate::lock(&self.live).monitor = monitor;
+    }
+
+    pub(crate) fn set_sandbox(&self, sandbox: Option<Sandbox>) -> Option<Sandbox> {
+        std::mem::replace(&mut crate::lock(&self.live).sandbox, sandbox)
+    }
+
+    /// A further descriptor of its network namespace, for a container that joins it.
+    pub(crate) fn netns(&self) -> Option<std::os::fd::OwnedFd> {
+        crate::lock(&self.live).sandbox.as_ref().and_then(|s| s.netns.try_clone().ok())
+    }
+
+    /// Marks it as being removed; false when somebody else does that already.
+    pub(crate) fn begin_removal(&self) -> bool {
+        !std::mem::replace(&mut crate::lock(&self.live).removing, true)
+    }
+
+    /// A removal that failed: the container can be removed again.
+    pub(crate) fn end_removal(&self, dead: bool) {
+        let mut live = crate::lock(&self.live);
+        live.removing = false;
+        live.dead = dead;
+    }
+
+    pub(crate) fn ends(&self) -> watch::Receiver<End> {
+        self.ends.subscribe()
+    }
+
+    /// Tells waiters that it has ended.
+    pub(crate) fn announce_end(&self, outcome: WaitOutcome) {
+        self.ends.send_modify(|end| {
+            end.count += 1;
+            end.outcome = outcome;
+        });
+    }
+
+    /// Tells waiters that it is gone.
+    pub(crate) fn announce_removal(&self) {
+        self.ends.send_modify(|end| end.removed = true);
+    }
+
+    /// The attributes of its events: its labels, image and name.
+    pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
+        self.read(|r| {
+            let mut all = r.config.labels.clone();
+            all.insert("image".into(), r.config.image.clone());
+            all.insert("name".into(), r.name.clone());
+            all
+        })
+    }
+}

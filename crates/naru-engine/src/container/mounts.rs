@@ -1,0 +1,163 @@
+//! The mounts of a new container: each source decided, checked and, for volumes, made.
+
+use super::ResolvedMount;
+use crate::Engine;
+use crate::types::{ContainerConfig, HostSettings, MountKind, MountRequest, MountView};
+use naru_base::{Error, Result};
+use naru_runtime::plan::Propagation;
+use std::path::{Component, Path, PathBuf};
+
+impl Engine {
+    /// Decides every mount: the caller's, those of `volumes_from`, and an anonymous volume for each of the image's volume paths
+    /// that nothing else covers. Sorted so that a parent comes before what is below it.
+    pub(crate) fn resolve_mounts(&self, config: &ContainerConfig, host: &HostSettings) -> Result<Vec<ResolvedMount>> {
+        let mut mounts: Vec<ResolvedMount> = Vec::new();
+        for request in &host.mounts {
+            let target = clean_target(&request.target)?;
+            if mounts.iter().any(|m| m.view.target == target) {
+                return Err(Error::invalid(format!("Duplicate mount point: {target}")));
+            }
+            mounts.push(self.resolve(request, &target)?);
+        }
+        for source in &host.volumes_from {
+            let (name, mode) = source.split_once(':').unwrap_or((source, ""));
+            let donor = self.containers.find(name)?;
+            for mut mount in donor.read(|r| r.mounts.clone()) {
+                if mount.view.kind == "tmpfs" || mounts.iter().any(|m| m.view.target == mount.view.target) {
+                    continue;
+                }
+                mount.view.writable &= mode != "ro";
+                mount.anonymous = false;
+                mounts.push(mount);
+            }
+        }
+        for path in &config.volumes {
+            let target = clean_target(path)?;
+            if !mounts.iter().any(|m| m.view.target == target) {
+                let kind = MountKind::Volume {
+                    name: None,
+                    no_copy: false,
+                    subpath: String::new(),
+                    labels: std::collections::BTreeMap::new(),
+                    driver: String::new(),
+                    options: std::collections::BTreeMap::new(),
+                };
+                let request = MountRequest { target: target.clone(), kind, readonly: false, mode: String::new() };
+                mounts.push(self.resolve(&request, &target)?);
+            }
+        }
+        mounts.sort_by_key(|m| Path::new(&m.view.target).components().count());
+        Ok(mounts)
+    }
+
+    fn resolve(&self, request: &MountRequest, target: &str) -> Result<ResolvedMount> {
+        let mut view = MountView {
+            kind: String::new(),
+            name: String::new(),
+            source: String::new(),
+            target: target.to_owned(),
+            driver: String::new(),
+            mode: request.mode.clone(),
+            writable: !request.readonly,
+            propagation: String::new(),
+        };
+        let mut anonymous = false;
+        let source = match &request.kind {
+            MountKind::Bind { source, create_source, propagation, .. } => {
+                check_bind_source(source, *create_source)?;
+                view.kind = "bind".into();
+                view.propagation = propagation_text(*propagation).into();
+                source.clone()
+            }
+            MountKind::Volume { name, labels, driver, options, subpath, .. } => {
+                let volume = self.volumes.ensure(name.as_deref(), labels, driver, options)?;
+                anonymous = name.is_none();
+                view.kind = "volume".into();
+                view.name.clone_from(&volume.name);
+                view.driver = "local".into();
+                // docker shows `z` for a volume given without options.
+                if view.mode.is_empty() {
+                    view.mode = if anonymous { String::new() } else { "z".into() };
+                }
+                self.volumes.subpath(&volume, subpath)?
+            }
+            MountKind::Tmpfs { .. } => {
+                view.kind = "tmpfs".into();
+                PathBuf::new()
+            }
+            MountKind::Image { name } => {
+                view.kind = "image".into();
+                view.source.clone_from(name);
+                view.writable = false;
+                self.images.find(name)?;
+                PathBuf::new()
+            }
+        };
+        if !source.as_os_str().is_empty() {
+            view.source = source.to_string_lossy().into_owned();
+        }
+        Ok(ResolvedMount { view, kind: request.kind.clone(), source, anonymous })
+    }
+}
+
+/// The target, absolute and without `.`, `..` or doubled slashes.
+fn clean_target(target: &str) -> Result<String> {
+    if !target.starts_with('/') {
+        return Err(Error::invalid(format!("invalid mount path: '{target}' mount path must be absolute")));
+    }
+    let mut out = PathBuf::from("/");
+    for part in Path::new(target).components() {
+        match part {
+            Component::Normal(p) => out.push(p),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    if out == Path::new("/") {
+        return Err(Error::invalid(format!("invalid specification: destination can't be '/' in {target:?}")));
+    }
+    Ok(out.to_string_lossy().into_owned())
+}
+
+fn check_bind_source(source: &Path, create: bool) -> Result<()> {
+    if !source.is_absolute() {
+        return Err(Error::invalid(format!("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute", source.display())));
+    }
+    match rustix::fs::stat(source) {
+        Ok(_) => Ok(()),
+        Err(rustix::io::Errno::NOENT) if create => std::fs::create_dir_all(source)
+            .map_err(|e| Error::system(format!("error while creating mount source path '{}': {e}", source.display()))),
+        Err(rustix::io::Errno::NOENT) => Err(Error::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            source.display()
+        ))),
+        Err(e) => Err(Error::invalid(format!("invalid mount config for type \"bind\": {}: {e}", source.display()))),
+    }
+}
+
+/// docker's word for a propagation.
+pub(crate) fn propagation_text(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Rprivate => "rprivate",
+        Propagation::Private => "private",
+        Propagation::Rshared => "rshared",
+        Propagation::Shared => "shared",
+        Propagation::Rslave => "rslave",
+        Propagation::Slave => "slave",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_cleaned() {
+        assert_eq!(clean_target("/a//b/./c/../d/").unwrap(), "/a/b/d");
+        for bad in ["a", "", "/", "/a/..", "/../.."] {
+            assert!(clean_target(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Removing containers: names and table first, so that nobody finds them, then folders.
+
+use super::Container;
+use crate::Engine;
+use crate::types::{Filters, RemoveOptions, Status};
+use naru_base::{Error, Id, Result};
+use std::sync::Arc;
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// docker's texts: it runs, is paused, is being removed already.
+    pub async fn remove(self: &Arc<Self>, name: &str, options: RemoveOptions) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let status = container.status();
+        if status.is_running() && !options.force {
+            let why = match status {
+                Status::Paused => "container is paused and must be unpaused first",
+                _ => "container is running: stop the container before removing or force remove",
+            };
+            return Err(Error::conflict(format!("cannot remove container \"{}\": {why}", shown(name, &container))));
+        }
+        if !container.begin_removal() {
+            return Err(Error::conflict(format!("removal of container {name} is already in progress")));
+        }
+        let removed = async {
+            let _operation = container.operation.lock().await;
+            if container.read(|r| r.state.status.is_running()) {
+                container.end_removal(false);
+                // `--rm` must not remove it a second time.
+                container.change(|r| r.host.auto_remove = false);
+                self.stop_locked(&container, Some("KILL".into()), Some(10)).await?;
+                container.begin_removal();
+            }
+            self.remove_locked(&container, options.volumes)
+        }
+        .await;
+        if removed.is_err() {
+            container.end_removal(!container.read(|r| r.state.status.is_running()));
+        }
+        removed
+    }
+
+    /// Removes a container that has ended by itself (`--rm`), with its anonymous volumes.
+    pub(crate) fn remove_in_background(self: &Arc<Self>, container: &Arc<Container>) {
+        if !container.begin_removal() {
+            return;
+        }
+        if let Err(error) = self.remove_locked(container, true) {
+            container.end_removal(true);
+            container.announce_removal();
+            tracing::warn!(container = container.id.short(), "{error}");
+        }
+    }
+
+    /// The slow part, the writable layer, goes on in the background: its folder has been moved out of the way.
+    fn remove_locked(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        let id = container.id.as_str();
+        let trash = self.config.trash_dir().join(id);
+        match std::fs::rename(self.config.container_dir(&container.id), &trash) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::system(format!("cannot remove container {id}: {e}")));
+            }
+            _ => {}
+        }
+        self.containers.remove(&container.id);
+        let anonymous: Vec<String> = container.read(|r| {
+            r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect()
+        });
+        self.container_event(container, "destroy", &[]);
+        container.announce_removal();
+        let engine = Arc::clone(self);
+        let run_dir = self.config.exec_root.join("containers").join(id);
+        let name = id.to_owned();
+        tokio::task::spawn_blocking(move || {
+            if volumes {
+                for volume in anonymous {
+                    if let Err(error) = engine.volumes.remove_unused(&engine, &volume) {
+                        tracing::warn!(volume, "{error}");
+                    }
+                }
+            }
+            let _ = std::fs::remove_dir_all(run_dir);
+            engine.empty_trash(&name);
+        });
+        Ok(())
+    }
+
+    /// Removes one folder of the trash.
+    pub(crate) fn empty_trash(&self, name: &str) {
+        let removed = naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
+        if let Err(error) = removed {
+            tracing::warn!("cannot remove the files of container {name}: {error}");
+        }
+    }
+
+    /// Removes all containers that aren't running; returns their ids and the bytes that they took.
+    ///
+    /// # Errors
+    /// For filters that docker doesn't know here.
+    pub async fn prune_containers(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<Id>, u64)> {
+        let filter = crate::prune::Filter::parse(filters)?;
+        let (mut removed, mut bytes) = (Vec::new(), 0);
+        for container in self.containers.all() {
+            let (created, labels) = container.read(|r| (r.created, r.config.labels.clone()));
+            if container.status().is_running() || !filter.accepts(created, &labels) {
+                continue;
+            }
+            let size = crate::disk::usage(&self.files(&container.id, 0).upper);
+            if self.remove(container.id.as_str(), RemoveOptions::default()).await.is_ok() {
+                removed.push(container.id.clone());
+                bytes += size;
+            }
+        }
+        Ok((removed, bytes))
+    }
+}
+
+/// docker shows the name with its slash where a name was given, and the id otherwise.
+fn shown(given: &str, container: &Container) -> String {
+    let name = container.name();
+    if given.trim_start_matches('/') == name { format!("/{name}") } else { given.to_owned() }
+}

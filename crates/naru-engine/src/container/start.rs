@@ -1,0 +1,174 @@
+//! Starting a container: network and files in parallel, then the plan, then a monitor that makes it.
+
+use super::Container;
+use crate::monitor_link::MonitorLink;
+use crate::network::Sandbox;
+use crate::types::{NetworkMode, Status, WaitOutcome};
+use crate::{Engine, clock};
+use naru_base::{Class, Error, Result};
+use naru_fs::Durability;
+use naru_monitor::protocol::{Request, Response, StartRequest};
+use naru_runtime::plan::Descriptors;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Engine {
+    /// Starts a container that isn't running.
+    ///
+    /// # Errors
+    /// [`Class::NotModified`] when it runs already; with docker's texts when it can't be started, and then its exit code is 126,
+    /// 127 or 128 and its state tells why.
+    pub async fn start(self: &Arc<Self>, name: &str, _detach_keys: Option<String>) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let _operation = container.operation.lock().await;
+        self.start_locked(&container).await
+    }
+
+    /// The caller holds the container's operation lock.
+    pub(crate) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        match container.status() {
+            Status::Running => return Err(Error::not_modified(format!("container {} is already running", container.id))),
+            Status::Paused => return Err(Error::conflict("cannot start a paused container, try unpause instead")),
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict("container is marked for removal and cannot be started"));
+            }
+            Status::Restarting | Status::Created | Status::Exited => {}
+        }
+        let started = self.start_process(container).await;
+        let Err(failure) = started else {
+            self.container_event(container, "start", &[]);
+            return Ok(());
+        };
+        self.record_failure(container, &failure);
+        Err(failure.error)
+    }
+
+    async fn start_process(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), StartFailure> {
+        let (sandbox, attaches) = tokio::join!(self.make_sandbox(container), container.take_pending());
+        let sandbox = sandbox?;
+        self.write_files(container, sandbox.as_ref())?;
+        let (plan, joined) = self.plan(container, sandbox.as_ref())?;
+        let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
+        let record = container.read(Clone::clone);
+        let folder = self.config.container_dir(&container.id);
+        let request = StartRequest {
+            plan,
+            namespaces: [joined.net.is_some(), joined.ipc.is_some(), joined.pid.is_some(), joined.uts.is_some()],
+            run_dir: self.make_run_dir(&container.id)?,
+            log: crate::log_config::for_monitor(&record.host.log, folder.join(format!("{}-json.log", container.id)))?,
+            record_dir: folder,
+            stdin_open: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            volatile: record.host.auto_remove,
+            attaches,
+        };
+        let monitor = self.spawner.spawn(self, container)?;
+        let descriptors = in_order(joined, streams);
+        let (answer, _) = monitor.request(Request::Start(Box::new(request)), descriptors).await?;
+        match answer {
+            Response::Started { pid, start_time, warnings } => {
+                for warning in warnings {
+                    tracing::warn!(container = container.id.short(), "{warning}");
+                }
+                self.record_start(container, monitor, sandbox, pid, start_time)?;
+                Ok(())
+            }
+            Response::Failed { class, message, exit_code } => {
+                Err(StartFailure { error: Error::new(class, message), exit_code })
+            }
+            _ => Err(Error::system("the monitor answered a start with something else").into()),
+        }
+    }
+
+    fn record_start(
+        &self,
+        container: &Arc<Container>,
+        monitor: Arc<MonitorLink>,
+        sandbox: Option<Sandbox>,
+        pid: i32,
+        start_time: u64,
+    ) -> Result<()> {
+        let now = clock::now();
+        container.change(|r| {
+            r.state.begin(pid, start_time, &self.boot_id, now);
+            if let Some(sandbox) = &sandbox {
+                r.state.sandbox_id = sandbox.id.clone();
+                r.state.endpoints = sandbox.endpoints.clone();
+            }
+        });
+        container.set_monitor(Some(monitor));
+        let networks: Vec<String> = sandbox.as_ref().map(|s| s.endpoints.keys().cloned().collect()).unwrap_or_default();
+        for network in networks {
+            self.network_event(&network, "connect", &container.id);
+        }
+        container.set_sandbox(sandbox);
+        // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync.
+        container.save(&self.records, Durability::Volatile)
+    }
+
+    /// The state of a container that could not be started; `--rm` removes it.
+    fn record_failure(self: &Arc<Self>, container: &Arc<Container>, failure: &StartFailure) {
+        container.set_monitor(None);
+        container.change(|r| {
+            let exit_code = failure.exit_code;
+            r.state.end(exit_code, false, clock::now());
+            r.state.status = if r.state.started_at == 0 { Status::Created } else { Status::Exited };
+            r.state.exit_code = exit_code;
+            r.state.error = failure.error.message().to_owned();
+        });
+        if let Err(error) = container.save(&self.records, Durability::Volatile) {
+            tracing::warn!("{error}");
+        }
+        self.exit_event(container, failure.exit_code, 0);
+        container.announce_end(WaitOutcome {
+            exit_code: failure.exit_code,
+            error: Some(failure.error.message().to_owned()),
+        });
+        if container.read(|r| r.host.auto_remove) {
+            self.remove_in_background(container);
+        }
+    }
+
+    /// The container's network: its own namespace, or none of its own.
+    async fn make_sandbox(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Sandbox>> {
+        let (mode, disabled) = container.read(|r| (r.host.network.clone(), r.config.network_disabled));
+        match mode {
+            NetworkMode::Host | NetworkMode::Container(_) => Ok(None),
+            mode => {
+                let mode = if disabled { NetworkMode::None } else { mode };
+                self.networks.sandbox(container, &mode).await.map(Some)
+            }
+        }
+    }
+
+    fn make_run_dir(&self, id: &naru_base::Id) -> Result<std::path::PathBuf> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let run_dir = self.config.exec_root.join("containers").join(id.as_str());
+        match std::fs::DirBuilder::new().mode(0o700).create(&run_dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::system(format!("cannot make the folder {}: {e}", run_dir.display())))
+            }
+            _ => Ok(run_dir),
+        }
+    }
+}
+
+/// A start that failed, with the exit code that docker gives it.
+#[derive(Debug)]
+struct StartFailure {
+    error: Error,
+    exit_code: i32,
+}
+
+impl From<Error> for StartFailure {
+    fn from(error: Error) -> Self {
+        // docker's code for a failure outside of the program itself.
+        let exit_code = if error.class() == Class::Cancelled { 137 } else { 128 };
+        Self { error, exit_code }
+    }
+}
+
+/// Namespaces first, in the protocol's order, then the clients' streams.
+fn in_order(joined: Descriptors, streams: Vec<OwnedFd>) -> Vec<OwnedFd> {
+    [joined.net, joined.ipc, joined.pid, joined.uts].into_iter().flatten().chain(streams).collect()
+}

@@ -1,0 +1,200 @@
+//! Ending and freezing: stop, kill, restart, pause, unpause; and resizing a terminal.
+
+use super::Container;
+use crate::Engine;
+use crate::types::{Status, WaitOutcome};
+use naru_base::{Class, Error, Result, signal};
+use naru_fs::Durability;
+use naru_monitor::protocol::{Request, Response};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+/// Seconds that a stop waits before it kills.
+const STOP_TIMEOUT: i64 = 10;
+/// How long a killed process may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Asks the process to end, and kills it after the timeout (seconds; `None` the container's own or 10; -1 never).
+    ///
+    /// # Errors
+    /// [`Class::NotModified`] when it isn't running.
+    pub async fn stop(self: &Arc<Self>, name: &str, signal: Option<String>, timeout: Option<i64>) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let _operation = container.operation.lock().await;
+        if !container.status().is_running() {
+            return Err(Error::not_modified(format!("container {} is already stopped", container.id)));
+        }
+        self.stop_locked(&container, signal, timeout).await?;
+        self.container_event(&container, "stop", &[]);
+        Ok(())
+    }
+
+    pub(crate) async fn stop_locked(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: Option<String>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
+        let (own_signal, own_timeout) = container.read(|r| (r.config.stop_signal.clone(), r.config.stop_timeout));
+        let number = signal.or(own_signal).map_or(Ok(SIGTERM), |s| signal::parse(&s))?;
+        let seconds = timeout.or(own_timeout).unwrap_or(STOP_TIMEOUT);
+        container.change(|r| r.state.stopped_by_hand = true);
+        let ended = container.ended();
+        tokio::pin!(ended);
+        if self.signal(container, number).await.is_ok() {
+            let grace = u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs);
+            if tokio::time::timeout(grace.min(Duration::from_secs(86_400 * 365)), &mut ended).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.kill_and_wait(container, ended).await
+    }
+
+    async fn kill_and_wait(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        mut ended: std::pin::Pin<&mut impl Future<Output = WaitOutcome>>,
+    ) -> Result<()> {
+        match self.signal(container, SIGKILL).await {
+            Err(e) if e.class() != Class::Conflict => return Err(e),
+            _ => {}
+        }
+        if tokio::time::timeout(KILL_TIMEOUT, &mut ended).await.is_ok() || !container.status().is_running() {
+            return Ok(());
+        }
+        Err(Error::system(format!("container {} did not end within {KILL_TIMEOUT:?} of being killed", container.id.short())))
+    }
+
+    /// Sends a signal (a name or number; empty for SIGKILL). SIGKILL returns when the container has ended.
+    ///
+    /// # Errors
+    /// docker's texts: not running, invalid signal.
+    pub async fn kill(self: &Arc<Self>, name: &str, signal: &str) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let number = if signal.is_empty() { SIGKILL } else { signal::parse(signal)? };
+        if !container.status().is_running() {
+            let text = format!("cannot kill container: {name}: container {} is not running", container.id);
+            return Err(Error::conflict(text));
+        }
+        let ended = container.ended();
+        tokio::pin!(ended);
+        let stop_signal = container.read(|r| r.config.stop_signal.clone());
+        if number == SIGKILL || stop_signal.is_some_and(|s| signal::parse(&s).is_ok_and(|n| n == number)) {
+            container.change(|r| r.state.stopped_by_hand = true);
+        }
+        if number == SIGKILL {
+            self.kill_and_wait(&container, ended).await
+        } else {
+            self.signal(&container, number).await
+        }
+    }
+
+    /// Sends a signal to the first process. A frozen one is thawed for a signal that is to end it.
+    pub(crate) async fn signal(self: &Arc<Self>, container: &Arc<Container>, number: i32) -> Result<()> {
+        let monitor = container.running_monitor()?;
+        let paused = container.status() == Status::Paused;
+        let answer = monitor.request(Request::Signal { exec: None, signal: number }, Vec::new()).await?;
+        if paused && (number == SIGKILL || number == SIGTERM) {
+            self.cgroup(container)?.thaw()?;
+            container.change(|r| r.state.status = Status::Running);
+        }
+        self.container_event(container, "kill", &[("signal", &number.to_string())]);
+        done(answer.0)
+    }
+
+    /// Stops it if it runs, and starts it.
+    ///
+    /// # Errors
+    /// As for stop and start.
+    pub async fn restart(self: &Arc<Self>, name: &str, signal: Option<String>, timeout: Option<i64>) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let _operation = container.operation.lock().await;
+        if container.status().is_running() {
+            // `--rm` removes a container that ends, but not one that is restarted.
+            let remove = container.change(|r| std::mem::replace(&mut r.host.auto_remove, false));
+            let stopped = self.stop_locked(&container, signal, timeout).await;
+            container.change(|r| r.host.auto_remove = remove);
+            stopped?;
+            self.container_event(&container, "stop", &[]);
+        }
+        self.start_locked(&container).await?;
+        self.container_event(&container, "restart", &[]);
+        Ok(())
+    }
+
+    /// Freezes all its processes.
+    ///
+    /// # Errors
+    /// docker's texts: not running, already paused.
+    pub async fn pause(self: &Arc<Self>, name: &str) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let _operation = container.operation.lock().await;
+        match container.status() {
+            Status::Paused => return Err(Error::conflict(format!("container {name} is already paused"))),
+            Status::Running => {}
+            _ => return Err(Error::conflict(format!("container {} is not running", container.id))),
+        }
+        self.cgroup(&container)?.freeze()?;
+        self.set_status(&container, Status::Paused)?;
+        self.container_event(&container, "pause", &[]);
+        Ok(())
+    }
+
+    /// Lets a frozen container go on.
+    ///
+    /// # Errors
+    /// When it isn't paused.
+    pub async fn unpause(self: &Arc<Self>, name: &str) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let _operation = container.operation.lock().await;
+        if container.status() != Status::Paused {
+            return Err(Error::system(format!("Container {name} is not paused")));
+        }
+        self.cgroup(&container)?.thaw()?;
+        self.set_status(&container, Status::Running)?;
+        self.container_event(&container, "unpause", &[]);
+        Ok(())
+    }
+
+    fn set_status(&self, container: &Container, status: Status) -> Result<()> {
+        container.change(|r| r.state.status = status);
+        container.save(&self.records, Durability::Volatile)
+    }
+
+    /// Sets the size of its terminal.
+    ///
+    /// # Errors
+    /// When it isn't running.
+    pub async fn resize(self: &Arc<Self>, name: &str, rows: u16, columns: u16) -> Result<()> {
+        let container = self.containers.find(name)?;
+        let monitor = container.running_monitor()?;
+        done(monitor.request(Request::Resize { exec: None, rows, columns }, Vec::new()).await?.0)?;
+        self.container_event(&container, "resize", &[("height", &rows.to_string()), ("width", &columns.to_string())]);
+        Ok(())
+    }
+}
+
+impl Container {
+    /// A future of its end, registered when this returns.
+    pub(crate) fn ended(&self) -> impl Future<Output = WaitOutcome> + use<> {
+        let mut ends = self.ends();
+        let seen = ends.borrow_and_update().count;
+        async move {
+            match ends.wait_for(|end| end.count > seen || end.removed).await {
+                Ok(end) => end.outcome.clone(),
+                Err(_) => WaitOutcome::default(),
+            }
+        }
+    }
+}
+
+/// An answer that carries nothing.
+pub(crate) fn done(answer: Response) -> Result<()> {
+    match answer {
+        Response::Failed { class, message, .. } => Err(Error::new(class, message)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Which objects a prune takes: `until`, `label` and `label!`.
+
+use crate::container_label_fits;
+use crate::types::{Filters, UnixNanos};
+use naru_base::{Error, Result};
+use std::collections::BTreeMap;
+
+/// A prune's filters.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    until: Option<UnixNanos>,
+    labels: Vec<String>,
+    not_labels: Vec<String>,
+}
+
+impl Filter {
+    /// Reads them; keys other than these (`also` too) are refused.
+    pub(crate) fn parse_with(filters: &Filters, also: &[&str]) -> Result<Self> {
+        let mut out = Self::default();
+        for (key, values) in filters {
+            match (key.as_str(), values.as_slice()) {
+                ("until", [one]) => out.until = Some(until(one)?),
+                ("until", _) => return Err(Error::invalid("more than one until filter specified")),
+                ("label", values) => out.labels = values.to_vec(),
+                ("label!", values) => out.not_labels = values.to_vec(),
+                (key, _) if also.contains(&key) => {}
+                _ => return Err(Error::invalid(format!("invalid filter '{key}'"))),
+            }
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn parse(filters: &Filters) -> Result<Self> {
+        Self::parse_with(filters, &[])
+    }
+
+    pub(crate) fn accepts(&self, created: UnixNanos, labels: &BTreeMap<String, String>) -> bool {
+        self.until.is_none_or(|t| created < t)
+            && self.labels.iter().all(|l| container_label_fits(labels, l))
+            && !self.not_labels.iter().any(|l| container_label_fits(labels, l))
+    }
+}
+
+/// A duration back from now, a time, or seconds since the epoch.
+fn until(text: &str) -> Result<UnixNanos> {
+    if let Ok(back) = naru_base::duration::parse(text) {
+        return Ok(crate::clock::now().saturating_sub(back));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        #[expect(clippy::cast_possible_truncation, reason = "a time beyond the range of nanoseconds saturates")]
+        return Ok((seconds * 1e9) as i64);
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
+    }
+    Err(Error::invalid(format!("failed to parse value for the until filter: {text:?}")))
+}
