@@ -1,1 +1,19 @@
-fn main() {}
+//! Checks of the workspace: `cargo xtask layers`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("layers") => match xtask::layers::check(&xtask::workspace_root()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{error:#}")),
+        },
+        _ => fail("usage: cargo xtask layers"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a developer's tool speaks to the terminal")]
+fn fail(text: &str) -> ExitCode {
+    eprintln!("xtask: {text}");
+    ExitCode::FAILURE
+}
