@@ -1,1 +1,29 @@
-//! Test support: a private engine per test, a loopback registry, tiny images.
+//! Test support for the black-box suite: no shipped code.
+//!
+//! Everything a test touches is its own. A [`World`] is a private set of mount, network, pid and cgroup namespaces with
+//! a folder of its own; an [`Engine`] is an engine that runs in one, be it Naru or Debian's dockerd ([`Target`]); a
+//! [`Client`] is a command line that speaks to it, also under a pseudo-terminal ([`Pty`]); [`http`] speaks to its socket
+//! byte by byte; [`image`] makes images without a network; [`Registry`] and [`Faults`] serve them on the engine's own
+//! loopback.
+//!
+//! Waits are on levels with a deadline ([`eventually`]), never plain sleeps, and nothing asserts how long something took.
+
+mod client;
+mod engine;
+mod faults;
+pub mod http;
+pub mod image;
+mod pty;
+mod registry;
+mod tar;
+mod wait;
+mod world;
+
+pub use client::{Client, Done, Running};
+pub use engine::{Engine, EngineOptions, Target, shared};
+pub use faults::{Fault, Faults, HubSearch};
+pub use pty::Pty;
+pub use registry::Registry;
+pub use tar::Tar;
+pub use wait::{PATIENCE, eventually, unique};
+pub use world::World;
