@@ -1,1 +1,17 @@
-//! Containers, images, execs and events: the use cases of the engine.
+//! The engine: containers, images, execs and events; the use cases of everything that the API serves.
+//!
+//! It knows no HTTP, no docker JSON and no terminal. Its own vocabulary is in [`types`].
+
+mod clock;
+mod detach_keys;
+mod events;
+mod log_config;
+mod log_file;
+pub mod types;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: what is behind these locks is consistent between two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
