@@ -11,7 +11,10 @@ const DEFAULT: [u8; 2] = [16, 17];
 /// When a key is malformed.
 pub(crate) fn parse(text: Option<&str>) -> Result<Vec<u8>> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(DEFAULT.to_vec()) };
-    text.split(',').map(key).collect::<Option<_>>().ok_or_else(|| Error::invalid(format!("Invalid detach keys ({text}) provided")))
+    text.split(',')
+        .map(key)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::invalid(format!("Invalid detach keys ({text}) provided")))
 }
 
 fn key(text: &str) -> Option<u8> {

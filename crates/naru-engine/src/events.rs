@@ -25,8 +25,7 @@ impl Events {
 
     /// Tells everyone, now.
     pub(crate) fn publish(&self, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
-        let event =
-            Event { kind: kind.into(), action: action.into(), id: id.into(), attributes, time: clock::now() };
+        let event = Event { kind: kind.into(), action: action.into(), id: id.into(), attributes, time: clock::now() };
         let mut past = crate::lock(&self.past);
         if past.len() == KEPT {
             past.pop_front();

@@ -4,10 +4,24 @@
 
 mod clock;
 mod detach_keys;
+mod disk;
 mod events;
 mod log_config;
 mod log_file;
 pub mod types;
+mod volumes;
+
+/// The parts of `container/` that stand on what is there; the others (lifecycle, attach, lists) wait for the monitor's, the network's and
+/// the store's calls, and are declared with them.
+mod container {
+    mod merge;
+    mod record;
+}
+
+/// Images, as far as they need no store.
+mod image {
+    mod config;
+}
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -166,7 +166,10 @@ mod tests {
     }
 
     fn record(text: &str, stream: &str, second: u32) -> String {
-        format!("{{\"log\":{},\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000001Z\"}}\n", serde_json::json!(text))
+        format!(
+            "{{\"log\":{},\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000001Z\"}}\n",
+            serde_json::json!(text)
+        )
     }
 
     /// A folder of the test's own, removed when dropped.

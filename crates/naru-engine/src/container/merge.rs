@@ -82,9 +82,8 @@ fn merge_healthcheck(asked: Option<Healthcheck>, image: Option<&Healthcheck>) ->
 pub(crate) fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
     for line in changes.iter().flat_map(|c| c.lines()).map(str::trim).filter(|l| !l.is_empty()) {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        apply(config, &word.to_ascii_uppercase(), rest.trim()).map_err(|why| {
-            Error::invalid(format!("{why}: {line:?}"))
-        })?;
+        apply(config, &word.to_ascii_uppercase(), rest.trim())
+            .map_err(|why| Error::invalid(format!("{why}: {line:?}")))?;
     }
     Ok(())
 }
@@ -258,8 +257,16 @@ mod tests {
     fn changes_are_applied() {
         let mut config = image();
         let lines = [
-            "CMD [\"a\", \"b\"]", "ENTRYPOINT run it", "ENV A=x D=\"q r\"", "LABEL k=v", "EXPOSE 80 53/udp", "USER u",
-            "WORKDIR /w", "VOLUME /v", "STOPSIGNAL SIGINT", "HEALTHCHECK --interval=5s CMD true",
+            "CMD [\"a\", \"b\"]",
+            "ENTRYPOINT run it",
+            "ENV A=x D=\"q r\"",
+            "LABEL k=v",
+            "EXPOSE 80 53/udp",
+            "USER u",
+            "WORKDIR /w",
+            "VOLUME /v",
+            "STOPSIGNAL SIGINT",
+            "HEALTHCHECK --interval=5s CMD true",
         ];
         apply_changes(&mut config, &lines.map(str::to_owned)).unwrap();
         assert_eq!(config.cmd, words(&["a", "b"]));

@@ -107,7 +107,8 @@ impl State {
         self.finished_at = at;
         self.sandbox_id.clear();
         for endpoint in self.endpoints.values_mut() {
-            *endpoint = EndpointView { network_id: std::mem::take(&mut endpoint.network_id), ..EndpointView::default() };
+            *endpoint =
+                EndpointView { network_id: std::mem::take(&mut endpoint.network_id), ..EndpointView::default() };
         }
     }
 }
