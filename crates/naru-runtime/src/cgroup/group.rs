@@ -1,0 +1,250 @@
+//! One container's group in every tree: made, opened, joined, limited.
+
+use super::hierarchy::{Controller, Hierarchies, Hierarchy};
+use super::limits::{self, Current, Setting};
+use super::{devices, file, path};
+use crate::plan::{CgroupPlan, Resources};
+use naru_base::{Error, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, mkdir, open};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// One group, in every tree of the host.
+#[derive(Debug)]
+pub struct Cgroup {
+    pub(super) groups: Vec<Group>,
+    warnings: Vec<String>,
+}
+
+/// The group's folder in one tree.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) dir: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes the group of `plan` in every tree, with what is missing above it, and sets its limits and device rules. A group that is
+    /// there already is taken.
+    ///
+    /// # Errors
+    /// An impossible path, or a value that the kernel refuses; what was made is removed again. What this kernel has no file for is
+    /// one of the [warnings](Cgroup::take_warnings).
+    pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self> {
+        let mut cgroup = Self::ensure(hierarchies, &plan.path)?;
+        if let Err(error) = cgroup.limit(&plan.resources) {
+            // The reason counts, not how the removal went.
+            let _ = cgroup.remove();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    /// Makes the group at `path` in every tree, without limits: a parent of containers' groups.
+    ///
+    /// # Errors
+    /// An impossible path, or mkdir(2)'s; what was made is removed again.
+    pub fn ensure(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
+        let mut cgroup = Self { groups: Vec::with_capacity(hierarchies.iter().len()), warnings: Vec::new() };
+        let relative = path::relative(path)?;
+        for hierarchy in hierarchies.iter() {
+            let group = Group { hierarchy: hierarchy.clone(), dir: hierarchy.base.join(&relative) };
+            if let Err(error) = cgroup.make(&group) {
+                let _ = cgroup.remove();
+                return Err(error);
+            }
+            cgroup.groups.push(group);
+        }
+        Ok(cgroup)
+    }
+
+    /// The group at `path`, which someone has made.
+    ///
+    /// # Errors
+    /// An impossible path.
+    pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
+        let relative = path::relative(path)?;
+        let group = |hierarchy: &Hierarchy| Group { hierarchy: hierarchy.clone(), dir: hierarchy.base.join(&relative) };
+        Ok(Self { groups: hierarchies.iter().map(group).collect(), warnings: Vec::new() })
+    }
+
+    /// What could not be had as asked for, one sentence each, since the last call.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The `tasks` file of each v1 tree, for writing: a child of one thread joins by writing `0` into each. Empty on v2.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn join_fds(&self) -> Result<Vec<OwnedFd>> {
+        let v1 = self.groups.iter().filter(|g| !g.hierarchy.unified);
+        v1.map(|group| open_file(&group.dir.join("tasks"), OFlags::WRONLY)).collect()
+    }
+
+    /// The folder in the v2 tree, if there is one, for [`clone3`](naru_sys::clone::clone3) to put the child into.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn v2_dir(&self) -> Result<Option<OwnedFd>> {
+        self.unified().map(|group| open_file(&group.dir, OFlags::PATH | OFlags::DIRECTORY)).transpose()
+    }
+
+    /// The group's folder in each tree.
+    pub fn dirs(&self) -> impl ExactSizeIterator<Item = (&Hierarchy, &Path)> {
+        self.groups.iter().map(|group| (&group.hierarchy, group.dir.as_path()))
+    }
+
+    /// Changes the limits that `resources` has; device rules are left as they are.
+    ///
+    /// # Errors
+    /// A value that the kernel refuses; limits before it in the table have been changed then.
+    pub fn update(&mut self, resources: &Resources) -> Result<()> {
+        self.apply_limits(resources, true)
+    }
+
+    fn limit(&mut self, resources: &Resources) -> Result<()> {
+        devices::apply(self, &resources.devices)?;
+        self.apply_limits(resources, false)
+    }
+
+    fn apply_limits(&mut self, resources: &Resources, existing: bool) -> Result<()> {
+        let mut current = Current::default();
+        if existing && let Some(group) = self.of(Controller::Memory).filter(|g| !g.hierarchy.unified) {
+            current.memory = file::number(&file::read(&group.dir.join("memory.limit_in_bytes"))?);
+        }
+        let v1 = limits::v1(resources, current).into_iter().map(|setting| (false, setting));
+        let v2 = limits::v2(resources).into_iter().map(|setting| (true, setting));
+        // Some values are refused only as long as another one isn't written (a period before its quota).
+        let mut refused = Vec::new();
+        for (unified, setting) in v1.chain(v2) {
+            if self.of(setting.controller).is_some_and(|g| g.hierarchy.unified) == unified {
+                match self.set(&setting)? {
+                    Outcome::Done => {}
+                    Outcome::Invalid(path, value) => refused.push((path, value)),
+                }
+            }
+        }
+        refused.iter().try_for_each(|(path, value)| file::write(path, value))
+    }
+
+    /// Writes one value; without a file for it, warns.
+    fn set(&mut self, setting: &Setting) -> Result<Outcome> {
+        let choices = setting.files.iter().map(|name| (*name, setting.value.as_str()));
+        let otherwise = setting.otherwise.iter().map(|(name, value)| (*name, value.as_str()));
+        let dir = self.of(setting.controller).map(|group| group.dir.as_path());
+        for (name, value) in choices.chain(otherwise) {
+            let Some(path) = dir.map(|dir| dir.join(name)) else { break };
+            match file::write_raw(&path, value) {
+                Ok(()) => return Ok(Outcome::Done),
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(Errno::INVAL) => return Ok(Outcome::Invalid(path, value.to_owned())),
+                Err(error) => return Err(file::write_error(&path, value, error)),
+            }
+        }
+        self.warn(setting.unsupported.to_owned());
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    /// The group where `controller` is.
+    pub(super) fn of(&self, controller: Controller) -> Option<&Group> {
+        let v1 = self.groups.iter().find(|g| !g.hierarchy.unified && g.hierarchy.has(controller));
+        v1.or_else(|| self.groups.iter().find(|g| g.hierarchy.unified && g.hierarchy.has(controller)))
+    }
+
+    /// The v2 group.
+    pub(super) fn unified(&self) -> Option<&Group> {
+        self.groups.iter().find(|g| g.hierarchy.unified)
+    }
+
+    /// Makes one group and what is missing above it.
+    fn make(&mut self, group: &Group) -> Result<()> {
+        let hierarchy = &group.hierarchy;
+        if hierarchy.delegated().next().is_some() {
+            self.delegate(group)?;
+        }
+        match mkdir(&group.dir, Mode::from_raw_mode(0o755)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(()),
+            Err(Errno::NOENT) => make_with_parents(&group.dir, &hierarchy.base)?,
+            Err(error) => return Err(mkdir_error(&group.dir, error)),
+        }
+        if hierarchy.has(Controller::Cpuset) && !hierarchy.unified {
+            fill_cpuset(&group.dir, &hierarchy.base)?;
+        }
+        Ok(())
+    }
+
+    /// v2: switches our controllers on for the children of every group between the base and `group`.
+    fn delegate(&mut self, group: &Group) -> Result<()> {
+        let base = &group.hierarchy.base;
+        let mut above: Vec<&Path> = group.dir.ancestors().skip(1).take_while(|dir| dir.starts_with(base)).collect();
+        above.reverse();
+        for dir in above {
+            if dir != base {
+                make_one(dir)?;
+            }
+            let control = dir.join("cgroup.subtree_control");
+            let on = file::read(&control)?;
+            for name in group.hierarchy.delegated().filter(|name| !on.split_whitespace().any(|o| o == *name)) {
+                // Refused where processes live (EBUSY) or where the parent doesn't have it: its limits then warn by themselves.
+                if let Err(error) = file::write_raw(&control, &format!("+{name}")) {
+                    self.warn(format!("{}", naru_fs::Error::new("switch controller on in", &control, error)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Outcome {
+    Done,
+    Invalid(PathBuf, String),
+}
+
+fn open_file(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| naru_fs::Error::new("open", path, e).into())
+}
+
+fn mkdir_error(path: &Path, error: Errno) -> Error {
+    naru_fs::Error::new("make cgroup", path, error).into()
+}
+
+fn make_one(dir: &Path) -> Result<()> {
+    match mkdir(dir, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(mkdir_error(dir, error)),
+    }
+}
+
+fn make_with_parents(dir: &Path, base: &Path) -> Result<()> {
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|a| *a != base).collect();
+    missing.reverse();
+    missing.into_iter().try_for_each(make_one)
+}
+
+/// v1: a group takes no process until it has processors and memory nodes (`ENOSPC`), and a new one has none.
+fn fill_cpuset(dir: &Path, base: &Path) -> Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        fill_cpuset_file(dir, base, name)?;
+    }
+    Ok(())
+}
+
+fn fill_cpuset_file(dir: &Path, base: &Path, name: &str) -> Result<String> {
+    let path = dir.join(name);
+    let own = file::read(&path)?.trim().to_owned();
+    let Some(parent) = dir.parent().filter(|_| own.is_empty() && dir != base) else { return Ok(own) };
+    let inherited = fill_cpuset_file(parent, base, name)?;
+    if !inherited.is_empty() {
+        file::write(&path, &inherited)?;
+    }
+    Ok(inherited)
+}
