@@ -1,7 +1,7 @@
 //! What an engine and a monitor say to each other, and an engine and the spawner.
 //!
-//! Transport: a unix stream socket. A frame is a little-endian `u32` length and that many bytes of JSON; descriptors of a frame
-//! travel with its first byte (SCM_RIGHTS). The engine sends [`Request`]s, numbered; the monitor answers each with a [`Reply`] of the
+//! Transport: a unix stream socket. A frame is two little-endian `u32`s, the length of its JSON and the number of its descriptors, and the
+//! JSON; the descriptors travel with its first byte (SCM_RIGHTS; see [`crate::wire`]). The engine sends [`Request`]s, numbered; the monitor answers each with a [`Reply`] of the
 //! same number, in any order, and sends [`Event`]s when it likes. A monitor speaks to several engines one after another: the one
 //! that spawned it over a socketpair, later ones over `monitor.sock` in the container's run folder.
 //!
