@@ -8,6 +8,7 @@ mod disk;
 mod events;
 mod log_config;
 mod log_file;
+mod monitor_link;
 pub mod types;
 mod volumes;
 
