@@ -5,8 +5,18 @@ use std::path::Path;
 
 /// Each shipped crate with its layer.
 const LAYERS: &[(&str, u8)] = &[
-    ("naru", 5), ("naru-cli", 4), ("naru-api", 4), ("naru-client", 3), ("naru-engine", 3), ("naru-store", 2),
-    ("naru-registry", 2), ("naru-net", 2), ("naru-monitor", 2), ("naru-runtime", 1), ("naru-fs", 0), ("naru-sys", 0),
+    ("naru", 5),
+    ("naru-cli", 4),
+    ("naru-api", 4),
+    ("naru-client", 3),
+    ("naru-engine", 3),
+    ("naru-store", 2),
+    ("naru-registry", 2),
+    ("naru-net", 2),
+    ("naru-monitor", 2),
+    ("naru-runtime", 1),
+    ("naru-fs", 0),
+    ("naru-sys", 0),
     ("naru-base", 0),
 ];
 /// Crates of layer 0 that stand on another of it.

@@ -25,7 +25,9 @@ impl Digest {
     pub fn parse(text: &str) -> Result<Self> {
         match text.strip_prefix(Self::PREFIX) {
             Some(h) if h.len() == 64 && h.bytes().all(is_lower_hex) => Ok(Self(text.to_owned())),
-            Some(_) => Err(Error::invalid(format!("invalid digest {text:?}: 64 lower-case hexadecimal digits are needed"))),
+            Some(_) => {
+                Err(Error::invalid(format!("invalid digest {text:?}: 64 lower-case hexadecimal digits are needed")))
+            }
             None => Err(Error::invalid(format!("unsupported digest {text:?}: only sha256 is supported"))),
         }
     }

@@ -39,14 +39,20 @@ impl Platform {
         }
         let host = Self::host();
         let (os, arch, variant) = match parts[..] {
-            [one] if matches!(one, "linux" | "windows" | "darwin" | "macos" | "freebsd") => (one, host.architecture.as_str(), ""),
+            [one] if matches!(one, "linux" | "windows" | "darwin" | "macos" | "freebsd") => {
+                (one, host.architecture.as_str(), "")
+            }
             [one] => ("linux", one, ""),
             [os, arch] => (os, arch, ""),
             [os, arch, variant] => (os, arch, variant),
             _ => return Err(bad()),
         };
-        Ok(Self { os: os.to_ascii_lowercase(), architecture: arch.to_ascii_lowercase(), variant: variant.to_ascii_lowercase() }
-            .normalised())
+        Ok(Self {
+            os: os.to_ascii_lowercase(),
+            architecture: arch.to_ascii_lowercase(),
+            variant: variant.to_ascii_lowercase(),
+        }
+        .normalised())
     }
 
     /// With the names that the specification uses: `x86_64` is `amd64`, `aarch64` is `arm64`, `arm64/v8` has no variant.

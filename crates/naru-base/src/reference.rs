@@ -154,9 +154,7 @@ impl Reference {
 
 fn is_tag(tag: &str) -> bool {
     let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    tag.len() <= 128
-        && tag.bytes().next().is_some_and(first)
-        && tag.bytes().all(|b| first(b) || b == b'.' || b == b'-')
+    tag.len() <= 128 && tag.bytes().next().is_some_and(first) && tag.bytes().all(|b| first(b) || b == b'.' || b == b'-')
 }
 
 /// Whether the text before the first slash is a registry rather than a part of the path.
@@ -201,9 +199,7 @@ fn is_path_component(part: &str) -> bool {
     if !alnum(first) || !alnum(last) {
         return false;
     }
-    bytes
-        .split(|&b| alnum(b))
-        .all(|sep| matches!(sep, b"" | b"." | b"_" | b"__") || sep.iter().all(|&b| b == b'-'))
+    bytes.split(|&b| alnum(b)).all(|sep| matches!(sep, b"" | b"." | b"_" | b"__") || sep.iter().all(|&b| b == b'-'))
 }
 
 impl fmt::Display for Reference {
@@ -251,9 +247,24 @@ mod tests {
 
     #[test]
     fn malformed_names_are_refused() {
-        for bad in
-            ["", ":tag", "a:", "a@", "a@sha256:12", "-a", "a-", "a..b", "a___b", "a/", "/a", "a//b", "A", "x:ü", "h.x:p/y", "a b"]
-        {
+        for bad in [
+            "",
+            ":tag",
+            "a:",
+            "a@",
+            "a@sha256:12",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "x:ü",
+            "h.x:p/y",
+            "a b",
+        ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
         assert!(Reference::parse("Debian").unwrap_err().message().contains("must be lowercase"));

@@ -4,10 +4,40 @@ use crate::{Error, Result};
 
 /// Names without `SIG`, with their numbers on x86-64 and aarch64.
 pub const NAMES: &[(&str, i32)] = &[
-    ("ABRT", 6), ("ALRM", 14), ("BUS", 7), ("CHLD", 17), ("CLD", 17), ("CONT", 18), ("FPE", 8), ("HUP", 1), ("ILL", 4),
-    ("INT", 2), ("IO", 29), ("IOT", 6), ("KILL", 9), ("PIPE", 13), ("POLL", 29), ("PROF", 27), ("PWR", 30), ("QUIT", 3),
-    ("SEGV", 11), ("STKFLT", 16), ("STOP", 19), ("SYS", 31), ("TERM", 15), ("TRAP", 5), ("TSTP", 20), ("TTIN", 21),
-    ("TTOU", 22), ("URG", 23), ("USR1", 10), ("USR2", 12), ("VTALRM", 26), ("WINCH", 28), ("XCPU", 24), ("XFSZ", 25),
+    ("ABRT", 6),
+    ("ALRM", 14),
+    ("BUS", 7),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("FPE", 8),
+    ("HUP", 1),
+    ("ILL", 4),
+    ("INT", 2),
+    ("IO", 29),
+    ("IOT", 6),
+    ("KILL", 9),
+    ("PIPE", 13),
+    ("POLL", 29),
+    ("PROF", 27),
+    ("PWR", 30),
+    ("QUIT", 3),
+    ("SEGV", 11),
+    ("STKFLT", 16),
+    ("STOP", 19),
+    ("SYS", 31),
+    ("TERM", 15),
+    ("TRAP", 5),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("USR1", 10),
+    ("USR2", 12),
+    ("VTALRM", 26),
+    ("WINCH", 28),
+    ("XCPU", 24),
+    ("XFSZ", 25),
 ];
 
 /// The largest signal number (SIGRTMAX).
@@ -48,7 +78,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        for (text, n) in [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-1", 63)] {
+        for (text, n) in [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-1", 63)]
+        {
             assert_eq!(parse(text).unwrap(), n, "{text}");
         }
         for bad in ["", "0", "65", "SIGNOPE", "RTMIN+40", "-1", "RTMAX-99"] {
