@@ -1,0 +1,365 @@
+//! Taking in a layer in one pass: blob, its digest, decompression, the digest of that, and the unpacked files.
+//!
+//! Protocol on disk, in `ingest/<name>/`:
+//! 1. `blob` grows as bytes arrive (a crash here: the next ingest of the same digest replays it and goes on after it);
+//! 2. `layer/diff` is filled at the same time (a crash: made anew);
+//! 3. all is verified; `blob` is renamed into `blobs/` (a crash: the blob is taken up like an unfinished one);
+//! 4. `layer/` with its record is renamed into `layers/` (a crash: nothing in the index holds it; removed at start).
+
+use crate::decompress::{Compression, Decompressor, Output};
+use crate::extract::{Extractor, Loose};
+use crate::hash::Hasher;
+use crate::layer::{DIFF, Layer};
+use crate::spec::{Descriptor, media_type};
+use crate::store::{Inner, Lease};
+use crate::tar::{self, Limits, Reader};
+use naru_base::error::Context;
+use naru_base::{Digest, Error, Result};
+use naru_fs::{Root, open_beneath, remove_tree};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+const BLOB: &str = "blob";
+const LAYER: &str = "layer";
+const BUFFER: usize = 256 << 10;
+/// As many bytes as tell how a layer is compressed.
+const MAGIC: usize = 8;
+
+/// The folder of one ingest; what is left of it is removed in the end, but for a blob that is to be resumed.
+pub(crate) struct Work {
+    dir: OwnedFd,
+    keep_blob: bool,
+    // Last: given up when all else is cleaned up.
+    claim: Claim,
+}
+
+/// The right to the folder `name`.
+struct Claim {
+    store: Arc<Inner>,
+    name: String,
+}
+
+impl Claim {
+    fn new(store: &Arc<Inner>, name: String) -> Self {
+        store.claim_ingest(&name);
+        Self { store: Arc::clone(store), name }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.store.release_ingest(&self.name);
+    }
+}
+
+impl Work {
+    /// Takes the folder `name` for itself, waiting while another has it.
+    pub(crate) fn new(store: &Arc<Inner>, name: String) -> Result<Self> {
+        let claim = Claim::new(store, name);
+        let dir = store.ingest.create_dir_all(&claim.name, Mode::RWXU)?;
+        let work = Self { claim, dir, keep_blob: false };
+        remove_tree(&work.dir, LAYER)?;
+        Ok(work)
+    }
+
+    /// Makes the empty folder that is unpacked into.
+    pub(crate) fn make_layer(&self) -> Result<OwnedFd> {
+        let root = Root::from_fd(rustix::io::fcntl_dupfd_cloexec(&self.dir, 0).system("duplicate a descriptor")?);
+        let diff = root.create_dir_all(format!("{LAYER}/{DIFF}"), Mode::RWXU)?;
+        rustix::fs::fchmod(&diff, Mode::from_raw_mode(0o755)).system("set the mode of a layer's folder")?;
+        Ok(diff)
+    }
+
+    pub(crate) fn open_blob(&self) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, BLOB, flags, Mode::RUSR | Mode::WUSR).system("open an ingest's blob")?;
+        Ok(File::from(fd))
+    }
+
+    fn forget_blob(&self) -> Result<()> {
+        Ok(remove_tree(&self.dir, BLOB)?)
+    }
+
+    /// Step 3: gives the blob its place.
+    pub(crate) fn publish_blob(&self, digest: &Digest) -> Result<()> {
+        self.claim.store.blobs.adopt(&self.dir, BLOB, digest)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // Nothing can be reported from here; what stays behind is swept at the next start.
+        let _ = remove_tree(&self.dir, LAYER);
+        let empty = rustix::fs::statat(&self.dir, BLOB, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| s.st_size == 0);
+        if !self.keep_blob || empty {
+            let _ = remove_tree(&self.claim.store.ingest, &self.claim.name);
+        }
+    }
+}
+
+/// Where decompressed bytes go: their digest and the files.
+pub(crate) struct Unpacker {
+    hasher: Hasher,
+    reader: Reader,
+    extractor: Extractor,
+}
+
+impl Unpacker {
+    pub(crate) fn new(diff: OwnedFd) -> Self {
+        Self { hasher: Hasher::default(), reader: Reader::new(Limits::default()), extractor: Extractor::new(diff) }
+    }
+
+    pub(crate) fn finish(self) -> tar::Result<Unpacked> {
+        let entries = self.reader.entries();
+        self.reader.finish()?;
+        let (size, loose) = self.extractor.finish()?;
+        Ok(Unpacked { diff_id: self.hasher.finish(), size, loose, entries })
+    }
+}
+
+/// What came out of an archive.
+pub(crate) struct Unpacked {
+    pub(crate) diff_id: Digest,
+    /// Bytes of files.
+    pub(crate) size: u64,
+    pub(crate) loose: Loose,
+    pub(crate) entries: u64,
+}
+
+impl Output for Unpacker {
+    fn take(&mut self, bytes: &[u8]) -> tar::Result<()> {
+        self.hasher.update(bytes);
+        self.reader.push(bytes, &mut self.extractor)
+    }
+}
+
+/// What a layer's stream goes through.
+struct Pipeline {
+    hasher: Hasher,
+    head: Vec<u8>,
+    decompressor: Decompressor,
+    unpacker: Unpacker,
+}
+
+impl Pipeline {
+    fn push(&mut self, bytes: &[u8]) -> tar::Result<()> {
+        if self.head.len() < MAGIC {
+            self.head.extend(bytes.iter().take(MAGIC - self.head.len()));
+        }
+        self.hasher.update(bytes);
+        self.decompressor.push(bytes, &mut self.unpacker)
+    }
+}
+
+/// A layer that is being taken in. Dropped before [`LayerIngest::finish`], it leaves the blob's bytes to be resumed.
+pub struct LayerIngest {
+    work: Work,
+    lease: Lease,
+    blob: File,
+    expected: Option<Descriptor>,
+    pipeline: Pipeline,
+    resumed: u64,
+    /// The blob is one of the store's already, under a second name.
+    lent: bool,
+}
+
+impl LayerIngest {
+    /// Takes up `expected` where an earlier ingest of it ended, or begins it. Waits while another one takes in the same.
+    pub(crate) fn begin(store: &Arc<Inner>, expected: Descriptor) -> Result<Self> {
+        let work = Work::new(store, expected.digest.hex().to_owned())?;
+        let mut lent = false;
+        if store.blobs.size(&expected.digest) == Some(expected.size) {
+            work.forget_blob()?;
+            lent = store.blobs.lend(&expected.digest, &work.dir, BLOB)?;
+        }
+        let mut ingest = Self::with_work(store, work, Some(expected))?;
+        ingest.lent = lent;
+        ingest.work.keep_blob = true;
+        ingest.replay()?;
+        Ok(ingest)
+    }
+
+    /// Takes in a layer whose digest is not known before; it can't be resumed.
+    pub(crate) fn begin_unknown(store: &Arc<Inner>) -> Result<Self> {
+        let work = Work::new(store, store.fresh_name())?;
+        Self::with_work(store, work, None)
+    }
+
+    fn with_work(store: &Arc<Inner>, work: Work, expected: Option<Descriptor>) -> Result<Self> {
+        let blob = work.open_blob()?;
+        let pipeline = Pipeline {
+            hasher: Hasher::default(),
+            head: Vec::with_capacity(MAGIC),
+            decompressor: Decompressor::default(),
+            unpacker: Unpacker::new(work.make_layer()?),
+        };
+        Ok(Self { work, lease: Lease::new(store), blob, expected, pipeline, resumed: 0, lent: false })
+    }
+
+    /// Feeds what an earlier ingest received.
+    fn replay(&mut self) -> Result<()> {
+        let length = self.blob.metadata().system("stat an ingest's blob")?.len();
+        if self.expected.as_ref().is_some_and(|e| length > e.size) {
+            self.work.forget_blob()?;
+            self.blob = self.work.open_blob()?;
+            return Ok(());
+        }
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let got = self.blob.read(&mut buffer).system("read an ingest's blob")?;
+            if got == 0 {
+                return Ok(());
+            }
+            self.resumed += got as u64;
+            self.feed(&buffer[..got])?;
+        }
+    }
+
+    /// How many bytes of the blob are there already: the caller goes on after them.
+    pub fn resume_offset(&self) -> u64 {
+        self.resumed
+    }
+
+    /// How many bytes of the blob have been taken in, resumed ones included.
+    pub fn received(&self) -> u64 {
+        self.pipeline.hasher.length()
+    }
+
+    /// Takes in the next bytes of the blob.
+    ///
+    /// # Errors
+    /// When the blob is longer than announced, is no layer, or the disk is full. The ingest is over then: drop it. What
+    /// can be resumed is kept.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(expected) = &self.expected
+            && self.received() + bytes.len() as u64 > expected.size
+        {
+            self.work.keep_blob = false;
+            return Err(Error::invalid(format!(
+                "blob {} is longer than the {} bytes that were announced",
+                expected.digest, expected.size
+            )));
+        }
+        self.blob.write_all(bytes).system("write a layer's blob")?;
+        self.feed(bytes)
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pipeline.push(bytes).map_err(|e| {
+            self.work.keep_blob &= !e.is_permanent();
+            Error::from(e)
+        })
+    }
+
+    /// Ends the stream and verifies it.
+    ///
+    /// # Errors
+    /// When size, digest or diff id are not what they must be, or the stream is cut short. Nothing is kept of a blob that
+    /// is complete and wrong.
+    pub fn finish(self, diff_id: Option<&Digest>) -> Result<UnpackedLayer> {
+        let received = self.received();
+        if let Some(expected) = &self.expected
+            && received < expected.size
+        {
+            return Err(Error::unavailable(format!(
+                "blob {} ended after {received} of {} bytes",
+                expected.digest, expected.size
+            )));
+        }
+        let Self { mut work, lease, expected, pipeline, lent, .. } = self;
+        let digest = pipeline.hasher.finish();
+        // The blob is complete: keeping a wrong one would only repeat the failure.
+        work.keep_blob = false;
+        if let Some(expected) = &expected
+            && digest != expected.digest
+        {
+            return Err(Error::invalid(format!("filesystem layer verification failed for digest {}", expected.digest)));
+        }
+        let mut unpacker = pipeline.unpacker;
+        pipeline.decompressor.finish(&mut unpacker).map_err(Error::from)?;
+        let unpacked = unpacker.finish().map_err(Error::from)?;
+        if let Some(wanted) = diff_id
+            && unpacked.diff_id != *wanted
+        {
+            return Err(Error::invalid(format!(
+                "layer {digest} has the diff id {}, and not {wanted} as announced",
+                unpacked.diff_id
+            )));
+        }
+        if !lent {
+            work.publish_blob(&digest)?;
+        }
+        let blob = match expected {
+            Some(expected) => Descriptor::new(&expected.media_type, digest, received),
+            None => Descriptor::new(layer_type(&pipeline.head)?, digest, received),
+        };
+        Ok(UnpackedLayer { work, lease, blob, unpacked })
+    }
+}
+
+/// The media type of a layer that begins with `head`.
+fn layer_type(head: &[u8]) -> Result<&'static str> {
+    Ok(match Compression::detect(head).map_err(Error::from)? {
+        Compression::None => media_type::OCI_LAYER,
+        Compression::Gzip => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+    })
+}
+
+/// A verified layer that has no place in a chain yet. Dropped before that, its files are removed; its blob stays.
+pub struct UnpackedLayer {
+    work: Work,
+    lease: Lease,
+    blob: Descriptor,
+    unpacked: Unpacked,
+}
+
+impl UnpackedLayer {
+    pub(crate) fn new(work: Work, lease: Lease, blob: Descriptor, unpacked: Unpacked) -> Self {
+        Self { work, lease, blob, unpacked }
+    }
+
+    /// Digest of the uncompressed archive.
+    pub fn diff_id(&self) -> &Digest {
+        &self.unpacked.diff_id
+    }
+
+    /// The blob.
+    pub fn blob(&self) -> &Descriptor {
+        &self.blob
+    }
+
+    /// Bytes of its files.
+    pub fn size(&self) -> u64 {
+        self.unpacked.size
+    }
+
+    /// Puts it on top of `parent`; when there is such a layer already, that is the answer.
+    pub(crate) fn commit(self, store: &Arc<Inner>, parent: Option<&Digest>) -> Result<Arc<Layer>> {
+        let layer = store.layers.commit(&self, parent)?;
+        drop(self.work);
+        drop(self.lease);
+        Ok(layer)
+    }
+
+    pub(crate) fn loose(&self) -> &Loose {
+        &self.unpacked.loose
+    }
+
+    pub(crate) fn layer_dir(&self) -> Result<OwnedFd> {
+        open_beneath(self.work.dir.as_fd(), LAYER, OFlags::RDONLY | OFlags::DIRECTORY).system("open an unpacked layer")
+    }
+
+    /// Step 4. Whether it was this call that published `name`.
+    pub(crate) fn publish_layer(&self, layers: BorrowedFd<'_>, name: &str) -> Result<bool> {
+        match rustix::fs::renameat_with(&self.work.dir, LAYER, layers, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(e) => Err(Error::system(format!("publish layer {name}: {e}"))),
+        }
+    }
+}
