@@ -40,10 +40,14 @@ impl Engine {
         let keys = detach_keys::parse(options.detach_keys.as_deref())?;
         match container.status() {
             Status::Paused => {
-                return Err(Error::conflict(format!("container {name} is paused, unpause the container before attach")));
+                return Err(Error::conflict(format!(
+                    "container {name} is paused, unpause the container before attach"
+                )));
             }
             Status::Restarting => {
-                return Err(Error::conflict(format!("container {name} is restarting, wait until the container is running")));
+                return Err(Error::conflict(format!(
+                    "container {name} is restarting, wait until the container is running"
+                )));
             }
             _ => {}
         }
@@ -73,7 +77,7 @@ impl AttachTicket {
         }
         self.engine.container_event(&self.container, "attach", &[]);
         if !self.options.stream {
-            return write_all(&stream.fd, &stream.preamble).await;
+            return write_all(stream.fd, &stream.preamble).await;
         }
         let attach = Attach {
             stdin: self.options.stdin && self.container.read(|r| r.config.open_stdin),
@@ -130,11 +134,12 @@ impl Container {
     }
 }
 
-async fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+async fn write_all(fd: OwnedFd, mut bytes: &[u8]) -> Result<()> {
     let fd = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::WRITABLE)
         .map_err(|e| Error::system(format!("cannot watch the client's stream: {e}")))?;
     while !bytes.is_empty() {
-        let mut guard = fd.writable().await.map_err(|e| Error::system(format!("cannot watch the client's stream: {e}")))?;
+        let mut guard =
+            fd.writable().await.map_err(|e| Error::system(format!("cannot watch the client's stream: {e}")))?;
         match guard.try_io(|fd| rustix::io::write(fd, bytes).map_err(Into::into)) {
             Ok(Ok(n)) => bytes = &bytes[n..],
             Ok(Err(e)) => return Err(Error::new(naru_base::Class::Cancelled, format!("the client went away: {e}"))),

@@ -3,35 +3,17 @@
 //! A container's facts are in its record, behind a lock that is never held across an await. What takes time (start, stop, remove)
 //! holds the container's operation lock, so that two such operations on one container come one after the other.
 
-mod archive;
 mod attach;
-mod changes;
-mod commit;
-mod create;
-mod exit;
-mod filter;
 mod logs;
 mod merge;
-mod mounts;
-mod plan;
 mod record;
-mod remove;
-mod start;
-mod stats;
-mod stop;
 mod table;
-mod update;
-mod view;
 mod wait;
 
-pub use archive::ArchiveStat;
 pub use attach::AttachTicket;
-pub use stats::StatsSample;
 
 pub(crate) use attach::PendingAttach;
-pub(crate) use merge::apply_changes;
-pub(crate) use plan::process_base;
-pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record, ResolvedMount, State};
+pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record};
 pub(crate) use table::Table;
 
 use crate::monitor_link::MonitorLink;
@@ -76,11 +58,8 @@ pub(crate) struct End {
 
 impl Container {
     pub(crate) fn new(record: Record) -> Self {
-        let end = End {
-            count: 0,
-            outcome: WaitOutcome { exit_code: record.state.exit_code, error: None },
-            removed: false,
-        };
+        let end =
+            End { count: 0, outcome: WaitOutcome { exit_code: record.state.exit_code, error: None }, removed: false };
         Self {
             id: record.id.clone(),
             record: Mutex::new(record),
@@ -189,5 +168,14 @@ impl Container {
             all.insert("name".into(), r.name.clone());
             all
         })
+    }
+}
+
+impl crate::Engine {
+    /// An event of a container, with further attributes.
+    pub(crate) fn container_event(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = container.attributes();
+        attributes.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        self.events.publish("container", action, container.id.as_str(), attributes);
     }
 }

@@ -3,6 +3,7 @@
 use super::Container;
 use naru_base::{Error, Id, Result};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 /// The table. Names are unique; a name is held from the moment it is reserved.
@@ -86,11 +87,71 @@ impl Table {
         if let Some(id) = inner.names.get(given.strip_prefix('/').unwrap_or(given)) {
             return inner.by_id.get(id).cloned().ok_or_else(missing);
         }
-        let mut found = inner.by_id.range::<str, _>(given..).take_while(|(id, _)| id.as_str().starts_with(given));
+        let mut found = inner
+            .by_id
+            .range::<str, _>((Bound::Included(given), Bound::Unbounded))
+            .take_while(|(id, _)| id.as_str().starts_with(given));
         match (found.next(), found.next()) {
             (Some((_, container)), None) => Ok(Arc::clone(container)),
             (Some(_), Some(_)) => Err(Error::invalid(format!("multiple IDs found with provided prefix: {given}"))),
             _ => Err(missing()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Record;
+    use crate::container::record::State;
+    use naru_base::{Class, Digest, Platform};
+
+    fn container(id: &str, name: &str) -> Arc<Container> {
+        Arc::new(Container::new(Record {
+            id: Id::parse(&format!("{id:0<64}")).unwrap(),
+            name: name.into(),
+            created: 0,
+            image: Digest::from_bytes(&[0; 32]),
+            platform: Platform::host(),
+            config: crate::types::ContainerConfig::default(),
+            host: crate::types::HostSettings::default(),
+            document: serde_json::Value::Null,
+            path: String::new(),
+            args: Vec::new(),
+            mounts: Vec::new(),
+            state: State::default(),
+        }))
+    }
+
+    #[test]
+    fn found_by_id_name_and_unique_prefix() {
+        let table = Table::default();
+        for (id, name) in [("abc1", "web"), ("abc2", "db"), ("f", "abc")] {
+            table.insert(container(id, name));
+        }
+        let name = |given: &str| table.find(given).map(|c| c.name());
+        assert_eq!(name("web").unwrap(), "web");
+        assert_eq!(name("/web").unwrap(), "web");
+        assert_eq!(name("abc1").unwrap(), "web");
+        assert_eq!(name(&format!("{:0<64}", "abc2")).unwrap(), "db");
+        // A name wins over the beginning of an id.
+        assert_eq!(name("abc").unwrap(), "abc");
+        assert_eq!(name("ab").unwrap_err().class(), Class::InvalidParameter);
+        assert_eq!(name("nope").unwrap_err().message(), "No such container: nope");
+        assert_eq!(name("").unwrap_err().class(), Class::InvalidParameter);
+    }
+
+    #[test]
+    fn a_name_has_one_holder_until_it_is_let_go() {
+        let table = Table::default();
+        let (one, two) = (Id::random().unwrap(), Id::random().unwrap());
+        table.reserve("web", &one).unwrap();
+        let taken = table.reserve("web", &two).unwrap_err();
+        assert_eq!(taken.class(), Class::Conflict);
+        assert!(taken.message().contains(one.as_str()));
+        table.release("web", &two);
+        assert!(table.is_taken("web"));
+        table.release("web", &one);
+        table.reserve("web", &two).unwrap();
     }
 }

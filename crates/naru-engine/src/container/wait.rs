@@ -38,3 +38,66 @@ impl Engine {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::container::{Container, Record};
+    use crate::types::{ContainerConfig, HostSettings, WaitCondition, WaitOutcome};
+    use crate::{Engine, EngineConfig};
+    use naru_base::{Digest, Id, Platform};
+    use std::sync::Arc;
+
+    /// An engine on a folder of the test's own, with one container that has never run.
+    struct World {
+        engine: Arc<Engine>,
+        container: Arc<Container>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let id = Id::random().unwrap();
+            let folder = std::env::temp_dir().join(format!("naru-wait-{}", id.short()));
+            let engine = Engine::open(EngineConfig { exec_root: folder.join("run"), data_root: folder }).unwrap();
+            let container = Arc::new(Container::new(Record {
+                name: "web".into(),
+                created: 0,
+                image: Digest::from_bytes(&[0; 32]),
+                platform: Platform::host(),
+                config: ContainerConfig::default(),
+                host: HostSettings::default(),
+                document: serde_json::Value::Null,
+                path: String::new(),
+                args: Vec::new(),
+                mounts: Vec::new(),
+                state: crate::container::record::State::default(),
+                id,
+            }));
+            engine.containers.insert(Arc::clone(&container));
+            Self { engine, container }
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.engine.config.data_root);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_after_the_registration_is_not_missed() {
+        let world = World::new();
+        let next = world.engine.wait("web", WaitCondition::NextExit).unwrap();
+        let removed = world.engine.wait("web", WaitCondition::Removed).unwrap();
+        world.container.announce_end(WaitOutcome { exit_code: 7, error: None });
+        assert_eq!(next.await.exit_code, 7);
+        world.container.announce_removal();
+        assert_eq!(removed.await.exit_code, 7);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_run_is_not_waited_for() {
+        let world = World::new();
+        assert_eq!(world.engine.wait("web", WaitCondition::NotRunning).unwrap().await.exit_code, 0);
+        assert!(world.engine.wait("nope", WaitCondition::NotRunning).is_err());
+    }
+}
