@@ -6,13 +6,33 @@
 
 pub mod capabilities;
 pub mod cgroup;
+mod cgroup_view;
+mod child;
+mod console;
+mod credentials;
 pub mod defaults;
+mod describe;
+mod devices;
 mod error;
 mod exec;
+mod hidden_paths;
+mod identity;
+mod init;
+mod inside;
+mod mounts;
+mod namespaces;
+mod overlay;
 pub mod plan;
+mod process;
+mod program;
+mod report;
+mod rlimits;
 pub mod seccomp;
 mod start;
+mod steps;
+mod sysctls;
 
 pub use error::StartError;
 pub use exec::{ExecTarget, exec};
+pub use overlay::{mount_image, mount_root};
 pub use start::{Prepared, Started, Stdio, prepare};

@@ -152,7 +152,7 @@ pub struct MountFlags {
 }
 
 /// A device node.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Path inside the container.
     pub path: PathBuf,

@@ -1,9 +1,22 @@
 //! Starting a container: [`prepare`] in the monitor, [`Prepared::start`] makes the child and waits until it has executed.
 
-use crate::StartError;
-use crate::plan::{Descriptors, Plan};
-use rustix::process::Pid;
-use std::os::fd::OwnedFd;
+use crate::cgroup::{Cgroup, Hierarchies};
+use crate::child::{self, Setup};
+use crate::identity;
+use crate::namespaces::{self, PidNamespace};
+use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan};
+use crate::process::{self, Streams};
+use crate::report::{self, Record, errno_text};
+use crate::{
+    StartError, cgroup_view, console, describe, devices, hidden_paths, mounts, mounts::PreparedMount, overlay, sysctls,
+};
+use naru_fs::Root;
+use naru_sys::clone::{Child, CloneFlags, clone3};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 
 /// What the process gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -23,9 +36,15 @@ pub enum Stdio {
     Null,
 }
 
-/// A container that is ready to be started; dropping it leaves nothing behind.
+/// A container that is ready to be started; dropping it removes its cgroup, and nothing else of it exists outside of descriptors.
 #[derive(Debug)]
-pub struct Prepared {}
+pub struct Prepared {
+    plan: Plan,
+    setup: Setup,
+    cgroup: CgroupGuard,
+    cgroup_dir: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
 
 /// A process that runs: its program has been executed.
 #[derive(Debug)]
@@ -34,12 +53,27 @@ pub struct Started {
     pub pid: Pid,
     /// A descriptor of it; it is a child of the caller, who reaps it.
     pub pidfd: OwnedFd,
-    /// Start time in clock ticks since boot (field 22 of /proc/PID/stat).
+    /// Start time in clock ticks since boot (field 22 of /proc/PID/stat); 0 when it had ended before it could be read.
     pub start_time: u64,
     /// The master of its pseudo-terminal, for [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
+    /// Its cgroup, which the caller removes after the end; `None` for an exec.
+    pub cgroup: Option<Cgroup>,
     /// What could not be had as asked for, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// Removes the group unless it has been handed on.
+#[derive(Debug)]
+struct CgroupGuard(Option<Cgroup>);
+
+impl Drop for CgroupGuard {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.0 {
+            // What failed before is what the caller wants to know.
+            let _ = cgroup.remove();
+        }
+    }
 }
 
 /// Makes everything of a container that can be made before its first process exists.
@@ -47,8 +81,56 @@ pub struct Started {
 /// # Errors
 /// The plan can't be had on this host, or names something (a user, a source) that is not there.
 pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, StartError> {
-    let _ = (plan, fds, stdio);
-    Err(StartError::system("this build can't start containers"))
+    if plan.version != PLAN_VERSION {
+        return Err(StartError::invalid(format!("unknown version {} of the plan", plan.version)));
+    }
+    let mut cgroup = Cgroup::create(Hierarchies::host()?, &plan.cgroup)?;
+    let mut warnings = cgroup.take_warnings();
+    let cgroup = CgroupGuard(Some(cgroup));
+    let group = cgroup.0.as_ref();
+    let tasks = group.map(Cgroup::join_fds).transpose()?.unwrap_or_default();
+    let cgroup_dir = group.map(Cgroup::v2_dir).transpose()?.flatten();
+
+    let root = overlay::mount_root(&plan.rootfs)?;
+    let spaces = namespaces::prepare(&plan.namespaces, fds)?;
+    let view = |attributes| match group {
+        Some(group) => cgroup_view::prepare(group, attributes),
+        None => Err(StartError::system("no cgroup")),
+    };
+    let mounts = mounts::prepare(&plan.mounts, view)?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(&root, 3)
+        .map_err(|e| StartError::system(format!("duplicate the root: {}", errno_text(e))))?;
+    let process = &plan.process;
+    let identity = identity::look_up(&Root::from_fd(copy), &process.user, &process.additional_groups)?;
+    let streams = Streams::open(stdio, || {
+        let devpts = PreparedMount::devpts(&plan.mounts, &mounts);
+        console::allocate(devpts.as_ref().map(|fd| fd.as_fd()), process.console_size)
+    })?;
+    let process = process::prepare(process, &identity, streams, plan.init, &mut warnings)?;
+    let own_name = plan.namespaces.uts != Namespace::Host;
+    let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());
+    let setup = Setup {
+        spaces,
+        tasks,
+        root,
+        root_propagation: plan.rootfs_propagation,
+        readonly_root: plan.readonly_rootfs,
+        mounts,
+        devices: devices::prepare(&plan.devices, &plan.mounts)?,
+        sysctls: sysctls::prepare(&plan.sysctls)?,
+        hidden: hidden_paths::prepare(&plan.masked_paths, &plan.readonly_paths)?,
+        host_name: name(&plan.hostname),
+        domain_name: name(&plan.domainname),
+        id_maps: plan.namespaces.user.as_ref().map(|_| id_map_signal()).transpose()?,
+        process,
+    };
+    Ok(Prepared { plan: plan.clone(), setup, cgroup, cgroup_dir, warnings })
+}
+
+fn id_map_signal() -> Result<(OwnedFd, OwnedFd), StartError> {
+    let fail = |e: Errno| StartError::system(format!("prepare the user namespace: {}", errno_text(e)));
+    let ready = eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?;
+    Ok((ready, pidfd_open(getpid(), PidfdFlags::empty()).map_err(fail)?))
 }
 
 impl Prepared {
@@ -57,6 +139,94 @@ impl Prepared {
     /// # Errors
     /// A step of the set-up failed, or the program could not be executed; nothing is left behind.
     pub fn start(self) -> Result<Started, StartError> {
-        Err(StartError::system("this build can't start containers"))
+        let Self { plan, setup, mut cgroup, cgroup_dir, mut warnings } = self;
+        let (reader, writer) = report_pipe()?;
+        let other = setup.spaces.pid.as_ref().map(PidNamespace::enter).transpose()?;
+        let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
+        let child = clone_child(setup.spaces.flags, into, || child::run(&setup, writer.as_fd()))?;
+        drop(other);
+        drop(writer);
+        if let (Some(map), Some((ready, _))) = (&plan.namespaces.user, &setup.id_maps) {
+            let written = namespaces::write_id_maps(child.pid, map);
+            if let Err(error) = written.and_then(|()| signal(ready)) {
+                give_up(&child);
+                return Err(error);
+            }
+        }
+        // The other descriptors of mounts close while the child works with its own copies.
+        let console = setup.process.into_console();
+        let explain = |record: &Record| describe::container(&plan, record);
+        wait_for_program(&child, &reader, &mut warnings, explain)?;
+        let start_time = start_time(child.pid);
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: cgroup.0.take(), warnings })
     }
+}
+
+fn signal(ready: &OwnedFd) -> Result<(), StartError> {
+    rustix::io::write(ready, &1_u64.to_ne_bytes())
+        .map(drop)
+        .map_err(|e| StartError::system(format!("signal the user namespace: {}", errno_text(e))))
+}
+
+/// The pipe that the child reports through.
+pub(crate) fn report_pipe() -> Result<(OwnedFd, OwnedFd), StartError> {
+    let (reader, writer) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| StartError::system(format!("make a pipe: {}", errno_text(e))))?;
+    // The child overwrites descriptors 0 to 2.
+    let writer = rustix::io::fcntl_dupfd_cloexec(&writer, 3)
+        .map_err(|e| StartError::system(format!("duplicate a pipe: {}", errno_text(e))))?;
+    Ok((reader, writer))
+}
+
+/// clone3 with its errors in words.
+pub(crate) fn clone_child<F>(flags: CloneFlags, into: Option<BorrowedFd<'_>>, run: F) -> Result<Child, StartError>
+where
+    F: FnOnce() -> std::convert::Infallible,
+{
+    clone3(flags, into, run).map_err(|e| StartError::system(format!("clone the first process: {}", errno_text(e))))
+}
+
+/// Reads the child's reports until its program has been executed; warnings are added to `warnings`.
+pub(crate) fn wait_for_program(
+    child: &Child,
+    reader: &OwnedFd,
+    warnings: &mut Vec<String>,
+    explain: impl Fn(&Record) -> StartError,
+) -> Result<(), StartError> {
+    let records = match report::receive(reader) {
+        Ok(records) => records,
+        Err(errno) => {
+            give_up(child);
+            return Err(StartError::system(format!("read the child's report: {}", errno_text(errno))));
+        }
+    };
+    for record in &records {
+        if record.warning {
+            warnings.push(explain(record).message);
+        } else {
+            give_up(child);
+            return Err(explain(record));
+        }
+    }
+    Ok(())
+}
+
+/// Ends and reaps a child that did not become a program.
+fn give_up(child: &Child) {
+    // Either call fails only for a child that has gone already.
+    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
+/// Field 22 of /proc/PID/stat, counted from behind the name, which may hold anything.
+pub(crate) fn start_time(pid: Pid) -> u64 {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let mut buffer = [0_u8; 1024];
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .and_then(|fd| rustix::io::read(fd, &mut buffer))
+        .ok()
+        .and_then(|length| std::str::from_utf8(buffer.get(..length)?).ok()?.rsplit_once(") "))
+        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse().ok())
+        .unwrap_or(0)
 }

@@ -36,6 +36,12 @@ impl MountAttr {
         self.0 == 0
     }
 
+    /// Those of `self` that aren't in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The bits, as fsmount(2) takes them.
     pub const fn bits(self) -> u64 {
         self.0

@@ -1,0 +1,83 @@
+//! What a container sees at `/sys/fs/cgroup`: its own groups.
+//!
+//! On v1 a small tmpfs with one folder per tree, each a bind of the container's own group; on v2 an instance of cgroup2, which shows
+//! what the container's cgroup namespace lets it.
+
+use crate::StartError;
+use crate::cgroup::Cgroup;
+use crate::mounts::{NewFilesystem, attach, c_path, make_private};
+use crate::report::{At, Failure, Op, errno_text};
+use naru_sys::mount_attr::{MountAttr, MountChange, mount_setattr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+/// The view, ready to be attached.
+#[derive(Debug)]
+pub(crate) enum CgroupView {
+    V1 {
+        tmpfs: OwnedFd,
+        trees: Vec<(CString, OwnedFd)>,
+        /// Name and target: `cpu` to `cpu,cpuacct`.
+        links: Vec<(CString, CString)>,
+        readonly: bool,
+    },
+    V2(NewFilesystem),
+}
+
+/// The view of `cgroup`.
+pub(crate) fn prepare(cgroup: &Cgroup, attributes: MountAttr) -> Result<CgroupView, StartError> {
+    if cgroup.dirs().all(|(hierarchy, _)| hierarchy.unified) {
+        return Ok(CgroupView::V2(NewFilesystem::new("cgroup2", "cgroup", &[], attributes)?));
+    }
+    let options = ["mode=755".to_owned()];
+    let plain = attributes.without(MountAttr::RDONLY);
+    let tmpfs = NewFilesystem::new("tmpfs", "tmpfs", &options, plain)?
+        .make(0)
+        .map_err(|f| StartError::system(format!("cgroup view: {}", errno_text(f.errno))))?;
+    let mut trees = Vec::new();
+    let mut links = Vec::new();
+    for (hierarchy, own) in cgroup.dirs().filter(|(hierarchy, _)| !hierarchy.unified) {
+        let Some(name) = hierarchy.mount.file_name() else { continue };
+        let fail = |e: Errno| StartError::system(format!("cgroup view: {}: {}", own.display(), errno_text(e)));
+        let tree =
+            open_tree(CWD, own, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(fail)?;
+        make_private(tree.as_fd()).map_err(fail)?;
+        let change = MountChange { set: attributes, ..MountChange::default() };
+        mount_setattr(tree.as_fd(), c"", &change).map_err(fail)?;
+        let name = c_path(name.as_bytes())?;
+        for part in name.to_bytes().split(|b| *b == b',').filter(|part| *part != name.to_bytes()) {
+            links.push((c_path(part)?, name.clone()));
+        }
+        trees.push((name, tree));
+    }
+    Ok(CgroupView::V1 { tmpfs, trees, links, readonly: plain != attributes })
+}
+
+impl CgroupView {
+    /// Puts it on `place`. After clone.
+    pub(crate) fn attach(&self, place: BorrowedFd<'_>, index: usize) -> Result<(), Failure> {
+        match self {
+            Self::V2(fs) => attach(fs.make(index)?.as_fd(), place).at(Op::Attach, index),
+            Self::V1 { tmpfs, trees, links, readonly } => {
+                attach(tmpfs.as_fd(), place).at(Op::Attach, index)?;
+                for (name, tree) in trees {
+                    rustix::fs::mkdirat(tmpfs, name, Mode::from_raw_mode(0o755)).at(Op::Target, index)?;
+                    move_mount(tree, c"", tmpfs, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                        .at(Op::Attach, index)?;
+                }
+                for (name, target) in links {
+                    rustix::fs::symlinkat(target, tmpfs, name).at(Op::Target, index)?;
+                }
+                if *readonly {
+                    let change = MountChange { set: MountAttr::RDONLY, ..MountChange::default() };
+                    mount_setattr(tmpfs.as_fd(), c"", &change).at(Op::Attributes, index)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

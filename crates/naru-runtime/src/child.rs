@@ -1,0 +1,228 @@
+//! A container's first process, from clone3 on: it makes its surroundings, step by step, on prepared data.
+//!
+//! Nothing here allocates, locks or returns; what fails is reported as numbers.
+
+use crate::devices::{self, Devices};
+use crate::hidden_paths::{self, HiddenPaths};
+use crate::inside::{self, Kind};
+use crate::mounts::{self, PreparedMount};
+use crate::namespaces::{self, Spaces};
+use crate::process::{self, ProcessSetup};
+use crate::report::{self, At, Failure, Op};
+use crate::steps::{Step, Table};
+use crate::sysctls::{self, Sysctls};
+use crate::{console, plan::Propagation};
+use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
+use naru_sys::namespace::{NewNamespace, unshare};
+use naru_sys::process::exit_now;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+
+/// Everything about a container, prepared.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub spaces: Spaces,
+    /// Written into by the child itself (v1); empty where it is born in its group.
+    pub tasks: Vec<OwnedFd>,
+    pub root: OwnedFd,
+    pub root_propagation: Propagation,
+    pub readonly_root: bool,
+    pub mounts: Vec<PreparedMount>,
+    pub devices: Devices,
+    pub sysctls: Sysctls,
+    pub hidden: HiddenPaths,
+    pub host_name: Option<Vec<u8>>,
+    pub domain_name: Option<Vec<u8>>,
+    /// Readable once the id maps of the new user namespace have been written, and a way to see that nobody will.
+    pub id_maps: Option<(OwnedFd, OwnedFd)>,
+    pub process: ProcessSetup,
+}
+
+/// What one step leaves for later ones.
+pub(crate) struct State<'a> {
+    report: BorrowedFd<'a>,
+    /// The container's procfs.
+    pub proc: Option<OwnedFd>,
+    /// The working folder.
+    pub cwd: Option<OwnedFd>,
+}
+
+impl<'a> State<'a> {
+    pub(crate) fn new(report: BorrowedFd<'a>) -> Self {
+        Self { report, proc: None, cwd: None }
+    }
+
+    /// Tells the parent what could not be had, and goes on.
+    pub(crate) fn warn(&self, step: Step, failure: Failure) {
+        report::send(self.report, true, step, failure);
+    }
+
+    /// Tells the parent what failed, and ends.
+    pub(crate) fn fail(&self, step: Step, failure: Failure) -> ! {
+        report::send(self.report, false, step, failure);
+        exit_now(1)
+    }
+}
+
+/// The steps, in their order, of which `steps` has a test.
+pub(crate) const STEPS: Table<Setup> = &[
+    // At once: from here on a process of the container may share our PID namespace.
+    (Step::Hide, |_, _| process::hide()),
+    // Whatever follows is done as the namespace's root.
+    (Step::UserNamespace, enter_user_namespace),
+    // Before anything that costs memory.
+    (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
+    // Through the host's procfs.
+    (Step::OomScore, |setup, state| process::set_oom_score(&setup.process, state)),
+    // Before sysfs, mqueue and the host name, which show these namespaces.
+    (Step::Join, |setup, _| namespaces::join(&setup.spaces)),
+    // After the groups have been joined: they become its root.
+    (Step::CgroupNamespace, leave_cgroup_namespace),
+    // In a new network namespace.
+    (Step::Loopback, start_loopback),
+    // Before any mount: from here on nothing reaches the host.
+    (Step::Propagation, |_, _| cut_propagation()),
+    (Step::Root, |setup, _| attach_root(setup)),
+    // The root's descriptor leads to the attached root from here on.
+    (Step::Mounts, |setup, state| mounts::attach_all(setup.root.as_fd(), &setup.mounts, state)),
+    // In the `/dev` that was just mounted.
+    (Step::Devices, |setup, _| devices::make_nodes(setup.root.as_fd(), &setup.devices)),
+    (Step::DeviceLinks, |setup, _| devices::make_links(setup.root.as_fd(), &setup.devices)),
+    // Needs devpts in its place.
+    (Step::Console, bind_console),
+    // Needs procfs, and precedes its becoming read-only.
+    (Step::Sysctls, |setup, state| sysctls::write(state.proc.as_ref().map(|p| p.as_fd()), &setup.sysctls)),
+    // After all mounts, so that none lies on top of a mask.
+    (Step::MaskedPaths, |setup, _| hidden_paths::mask(setup.root.as_fd(), &setup.hidden)),
+    (Step::ReadonlyPaths, |setup, _| hidden_paths::make_readonly(setup.root.as_fd(), &setup.hidden)),
+    // May have to be made, in the root or in a volume.
+    (Step::WorkingFolder, ensure_working_folder),
+    // After the last thing that is made in it.
+    (Step::ReadonlyRoot, |setup, _| make_root_readonly(setup)),
+    // The host's tree goes.
+    (Step::Pivot, |setup, _| pivot(setup)),
+    (Step::RootPropagation, |setup, _| set_root_propagation(setup)),
+    (Step::HostName, |setup, _| set_host_name(setup)),
+];
+
+/// The child's life.
+pub(crate) fn run(setup: &Setup, report: BorrowedFd<'_>) -> ! {
+    // Modes of nodes and folders are exact.
+    rustix::process::umask(Mode::empty());
+    let mut state = State::new(report);
+    run_steps(STEPS, setup, &mut state);
+    run_steps(process::STEPS, &setup.process, &mut state);
+    exit_now(1)
+}
+
+/// Runs `steps` until one fails.
+pub(crate) fn run_steps<S>(steps: Table<S>, setup: &S, state: &mut State<'_>) {
+    for (step, run) in steps {
+        if let Err(failure) = run(setup, state) {
+            state.fail(*step, failure);
+        }
+    }
+}
+
+fn enter_user_namespace(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
+    let Some((ready, parent)) = &setup.id_maps else { return Ok(()) };
+    let mut fds = [PollFd::new(ready, PollFlags::IN), PollFd::new(parent, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    if fds[0].revents().is_empty() {
+        exit_now(137);
+    }
+    become_root()
+}
+
+/// Root of a user namespace whose maps are written. After clone.
+pub(crate) fn become_root() -> Result<(), Failure> {
+    rustix::thread::set_thread_groups(&[]).at(Op::Group, 0)?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Op::Group, 1)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Op::User, 0)
+}
+
+/// `0` in `tasks` is the writer itself: no lock of the whole thread group, so no wait for RCU. After clone.
+pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), Failure> {
+    for (index, file) in tasks.iter().enumerate() {
+        rustix::io::write(file, b"0").at(Op::Write, index)?;
+    }
+    Ok(())
+}
+
+fn leave_cgroup_namespace(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
+    if setup.spaces.cgroup {
+        unshare(NewNamespace::Cgroup)?;
+    }
+    Ok(())
+}
+
+fn start_loopback(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
+    if setup.spaces.loopback {
+        naru_sys::interface::loopback_up()?;
+    }
+    Ok(())
+}
+
+fn cut_propagation() -> Result<(), Failure> {
+    Ok(mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// On top of `/`: this process's root stays the folder below, until it changes places.
+fn attach_root(setup: &Setup) -> Result<(), Failure> {
+    move_mount(&setup.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Op::Attach, 0)
+}
+
+fn bind_console(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
+    match setup.process.streams().console() {
+        Some(terminal) if setup.devices.own_dev() => console::bind(setup.root.as_fd(), terminal),
+        _ => Ok(()),
+    }
+}
+
+fn ensure_working_folder(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
+    let place = inside::ensure(&setup.root, &setup.process.cwd, Kind::Directory).at(Op::Target, 0)?;
+    // Also tells what is no folder.
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    state.cwd = Some(inside::open(place, c".", flags).at(Op::Target, 0)?);
+    Ok(())
+}
+
+fn make_root_readonly(setup: &Setup) -> Result<(), Failure> {
+    if setup.readonly_root {
+        let change = MountChange { set: MountAttr::RDONLY, ..MountChange::default() };
+        mount_setattr(setup.root.as_fd(), c"", &change)?;
+    }
+    Ok(())
+}
+
+/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is detached from there.
+fn pivot(setup: &Setup) -> Result<(), Failure> {
+    rustix::process::fchdir(&setup.root).at(Op::Call, 0)?;
+    rustix::process::pivot_root(c".", c".").at(Op::Call, 1)?;
+    unmount(c".", UnmountFlags::DETACH).at(Op::Call, 2)
+}
+
+fn set_root_propagation(setup: &Setup) -> Result<(), Failure> {
+    let (kind, recursive) = match setup.root_propagation {
+        // All of it is private already.
+        Propagation::Private | Propagation::Rprivate => return Ok(()),
+        Propagation::Shared => (MountPropagation::Shared, false),
+        Propagation::Rshared => (MountPropagation::Shared, true),
+        Propagation::Slave => (MountPropagation::Slave, false),
+        Propagation::Rslave => (MountPropagation::Slave, true),
+    };
+    let change = MountChange { propagation: Some(kind), recursive, ..MountChange::default() };
+    Ok(mount_setattr(setup.root.as_fd(), c"", &change)?)
+}
+
+fn set_host_name(setup: &Setup) -> Result<(), Failure> {
+    if let Some(name) = &setup.host_name {
+        rustix::system::sethostname(name).at(Op::Call, 0)?;
+    }
+    match &setup.domain_name {
+        Some(name) => rustix::system::setdomainname(name).at(Op::Call, 1),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,292 @@
+//! The mounts of a container: as many as can be are made detached by the parent, the others (those that show the child's own
+//! namespaces) by the child; each is put in its place by descriptor.
+
+use crate::StartError;
+use crate::cgroup_view::CgroupView;
+use crate::child::State;
+use crate::inside::{self, Kind};
+use crate::overlay;
+use crate::plan::{Mount, MountFlags, MountSource, Propagation};
+use crate::report::{At, Failure, Op, errno_text};
+use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+/// One mount, ready for the child.
+#[derive(Debug)]
+pub(crate) struct PreparedMount {
+    target: CString,
+    kind: Kind,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// A detached mount.
+    Detached(OwnedFd),
+    /// To be made by the child, whose namespaces it shows.
+    New(NewFilesystem),
+    /// The cgroup trees.
+    Cgroup(CgroupView),
+}
+
+/// A file system instance to be made.
+#[derive(Debug)]
+pub(crate) struct NewFilesystem {
+    kind: CString,
+    name: CString,
+    options: Vec<(CString, Option<CString>)>,
+    attributes: MountAttr,
+    /// procfs and sysfs go on ordinary folders only: through a link they would land where masks don't reach.
+    ordinary: bool,
+}
+
+/// Makes what can be made of `mounts`. The cgroup view is made by `cgroup`, on request.
+pub(crate) fn prepare(
+    mounts: &[Mount],
+    cgroup: impl Fn(MountAttr) -> Result<CgroupView, StartError>,
+) -> Result<Vec<PreparedMount>, StartError> {
+    mounts.iter().map(|mount| prepare_one(mount, &cgroup)).collect()
+}
+
+fn prepare_one(
+    mount: &Mount,
+    cgroup: &impl Fn(MountAttr) -> Result<CgroupView, StartError>,
+) -> Result<PreparedMount, StartError> {
+    let target = c_path(mount.target.as_os_str().as_bytes())?;
+    let attributes = attributes(mount.flags);
+    let (source, kind) = match &mount.source {
+        MountSource::Bind { path, recursive, propagation } => {
+            let tree = bind(path, *recursive, *propagation, mount.flags).map_err(|e| mount_error(mount, e))?;
+            let kind = kind_of(tree.as_fd()).map_err(|e| mount_error(mount, e))?;
+            (Source::Detached(tree), kind)
+        }
+        MountSource::Filesystem { kind, name, data } => {
+            let fs = NewFilesystem::new(kind, name, data, attributes)?;
+            (fs.make_if_independent().map_err(|f| mount_error(mount, f.errno))?, Kind::Directory)
+        }
+        MountSource::Image { lower } => {
+            let tree = overlay::mount_image(lower)?;
+            let change = MountChange { set: attributes | MountAttr::RDONLY, ..MountChange::default() };
+            mount_setattr(tree.as_fd(), c"", &change).map_err(|e| mount_error(mount, e))?;
+            (Source::Detached(tree), Kind::Directory)
+        }
+        MountSource::Cgroup => (Source::Cgroup(cgroup(attributes)?), Kind::Directory),
+    };
+    Ok(PreparedMount { target, kind, source })
+}
+
+/// A bind as a detached tree: cloned, cut off from the host's propagation, attributes set; it appears nowhere meanwhile.
+fn bind(
+    path: &std::path::Path,
+    recursive: bool,
+    propagation: Propagation,
+    flags: MountFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        how |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, path, how)?;
+    // A clone is a peer of its original. Only what was asked to be shared may stay one.
+    let kind = match propagation {
+        Propagation::Private | Propagation::Rprivate => MountPropagation::Private,
+        Propagation::Slave | Propagation::Rslave => MountPropagation::Slave,
+        Propagation::Shared | Propagation::Rshared => MountPropagation::Shared,
+    };
+    let attributes = attributes(flags);
+    let clear = if flags.strictatime { MountAttr::ATIME_FIELD } else { MountAttr::empty() };
+    let one_call = flags.recursive_readonly || attributes.is_empty() || !recursive;
+    let first = MountChange { propagation: Some(kind), recursive, ..MountChange::default() };
+    if one_call {
+        mount_setattr(tree.as_fd(), c"", &MountChange { set: attributes, clear, ..first })?;
+    } else {
+        mount_setattr(tree.as_fd(), c"", &first)?;
+        mount_setattr(tree.as_fd(), c"", &MountChange { set: attributes, clear, ..MountChange::default() })?;
+    }
+    Ok(tree)
+}
+
+/// Takes a detached tree out of all propagation.
+pub(crate) fn make_private(tree: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let change =
+        MountChange { propagation: Some(MountPropagation::Private), recursive: true, ..MountChange::default() };
+    mount_setattr(tree, c"", &change)
+}
+
+fn kind_of(tree: BorrowedFd<'_>) -> rustix::io::Result<Kind> {
+    let mode = rustix::fs::fstat(tree)?.st_mode;
+    Ok(if FileType::from_raw_mode(mode) == FileType::Directory { Kind::Directory } else { Kind::File })
+}
+
+fn attributes(flags: MountFlags) -> MountAttr {
+    let mut set = MountAttr::empty();
+    for (wanted, attribute) in [
+        (flags.readonly || flags.recursive_readonly, MountAttr::RDONLY),
+        (flags.nosuid, MountAttr::NOSUID),
+        (flags.nodev, MountAttr::NODEV),
+        (flags.noexec, MountAttr::NOEXEC),
+        (flags.strictatime, MountAttr::STRICTATIME),
+    ] {
+        if wanted {
+            set |= attribute;
+        }
+    }
+    set
+}
+
+impl NewFilesystem {
+    pub(crate) fn new(kind: &str, name: &str, data: &[String], attributes: MountAttr) -> Result<Self, StartError> {
+        let options = data
+            .iter()
+            .flat_map(|option| option.split(','))
+            .filter(|option| !option.is_empty())
+            .map(|option| match option.split_once('=') {
+                Some((key, value)) => Ok((c_path(key.as_bytes())?, Some(c_path(value.as_bytes())?))),
+                None => Ok((c_path(option.as_bytes())?, None)),
+            })
+            .collect::<Result<_, StartError>>()?;
+        Ok(Self {
+            kind: c_path(kind.as_bytes())?,
+            name: c_path(name.as_bytes())?,
+            options,
+            attributes,
+            ordinary: matches!(kind, "proc" | "sysfs"),
+        })
+    }
+
+    /// Makes it at once if it has nothing to do with the namespaces of who makes it.
+    fn make_if_independent(self) -> Result<Source, Failure> {
+        match self.kind.to_bytes() {
+            b"tmpfs" | b"devpts" | b"ramfs" => Ok(Source::Detached(self.make(0)?)),
+            _ => Ok(Source::New(self)),
+        }
+    }
+
+    /// The instance as a detached mount. After clone.
+    pub(crate) fn make(&self, index: usize) -> Result<OwnedFd, Failure> {
+        let fs = fsopen(self.kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC).at(Op::Open, index)?;
+        if !self.name.is_empty() {
+            fsconfig_set_string(fs.as_fd(), c"source", self.name.as_c_str()).at(Op::Configure, index)?;
+        }
+        for (key, value) in &self.options {
+            match value {
+                Some(value) => fsconfig_set_string(fs.as_fd(), key.as_c_str(), value.as_c_str()),
+                None => fsconfig_set_flag(fs.as_fd(), key.as_c_str()),
+            }
+            .at(Op::Configure, index)?;
+        }
+        fsconfig_create(fs.as_fd()).at(Op::Create, index)?;
+        let attributes = MountAttrFlags::from_bits_retain(self.attributes.bits() as u32);
+        fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Op::Create, index)
+    }
+}
+
+/// Puts every mount in its place. After clone.
+pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: &mut State<'_>) -> Result<(), Failure> {
+    for (index, mount) in mounts.iter().enumerate() {
+        match &mount.source {
+            Source::Detached(tree) => {
+                let place = inside::ensure(root, &mount.target, mount.kind).at(Op::Target, index)?;
+                attach(tree.as_fd(), place.as_fd()).at(Op::Attach, index)?;
+            }
+            Source::New(fs) => {
+                let place = place_of(root, mount, fs).map_err(|(op, errno)| Failure::new(op, index, errno))?;
+                let tree = fs.make(index)?;
+                attach(tree.as_fd(), place.as_fd()).at(Op::Attach, index)?;
+                if fs.kind.as_c_str() == c"proc" {
+                    state.proc = Some(tree);
+                }
+            }
+            Source::Cgroup(view) => {
+                let place = inside::ensure(root, &mount.target, mount.kind).at(Op::Target, index)?;
+                view.attach(place.as_fd(), index)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn place_of(root: BorrowedFd<'_>, mount: &PreparedMount, fs: &NewFilesystem) -> Result<OwnedFd, (Op, Errno)> {
+    if !fs.ordinary {
+        return inside::ensure(root, &mount.target, mount.kind).map_err(|e| (Op::Target, e));
+    }
+    match inside::open_ordinary(root, &mount.target, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::LOOP) => Err((Op::Ordinary, Errno::LOOP)),
+        Err(Errno::NOENT) => inside::ensure(root, &mount.target, mount.kind).map_err(|e| (Op::Target, e)),
+        other => other.map_err(|e| (Op::Target, e)),
+    }
+}
+
+/// A procfs of the caller's PID namespace that is attached nowhere. After clone.
+pub(crate) fn private_proc() -> Result<OwnedFd, Failure> {
+    let fs = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC).at(Op::Open, 0)?;
+    fsconfig_create(fs.as_fd()).at(Op::Create, 0)?;
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).at(Op::Create, 0)
+}
+
+/// Moves the detached `tree` onto `place`, both by descriptor. After clone.
+pub(crate) fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", place, c"", flags)
+}
+
+/// A detached copy of the mount or subtree at `place`. After clone.
+pub(crate) fn clone_tree(place: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(place, c"", flags)
+}
+
+impl PreparedMount {
+    /// The detached devpts among `mounts`, where a terminal can be had.
+    pub(crate) fn devpts(mounts: &[Mount], prepared: &[Self]) -> Option<OwnedFd> {
+        let index = mounts
+            .iter()
+            .position(|m| matches!(&m.source, MountSource::Filesystem { kind, .. } if kind == "devpts"))?;
+        match &prepared.get(index)?.source {
+            Source::Detached(tree) => rustix::io::fcntl_dupfd_cloexec(tree, 3).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// What failed, in the words that runc uses.
+pub(crate) fn describe(mount: &Mount, failure: Failure) -> StartError {
+    let target = mount.target.display();
+    if failure.op == Op::Ordinary {
+        return StartError::invalid(format!("filesystem at \"{target}\" must be mounted on an ordinary directory"));
+    }
+    mount_error(mount, failure.errno)
+}
+
+fn mount_error(mount: &Mount, errno: Errno) -> StartError {
+    let source = match &mount.source {
+        MountSource::Bind { path, .. } => path.display().to_string(),
+        MountSource::Filesystem { kind, .. } => kind.clone(),
+        MountSource::Cgroup => "cgroup".to_owned(),
+        MountSource::Image { .. } => "image".to_owned(),
+    };
+    let target = mount.target.display();
+    let hint = match errno {
+        Errno::NOTDIR => {
+            ": are you trying to mount a directory onto a file (or vice-versa)? check if the specified host path exists and is the expected type"
+        }
+        _ => "",
+    };
+    StartError::system(format!("error mounting \"{source}\" to rootfs at \"{target}\": {}{hint}", errno_text(errno)))
+}
+
+/// Bytes as a C string; a null byte in them is the caller's error.
+pub(crate) fn c_path(bytes: &[u8]) -> Result<CString, StartError> {
+    CString::new(bytes).map_err(|_| StartError::invalid(format!("{}: null byte", String::from_utf8_lossy(bytes))))
+}

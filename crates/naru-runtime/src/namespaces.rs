@@ -1,0 +1,108 @@
+//! Which namespaces are new, which are joined, and how.
+
+use crate::StartError;
+use crate::plan::{Descriptors, IdMap, IdRange, Namespace, Namespaces};
+use crate::report::{At, Failure, Op, errno_text};
+use naru_sys::clone::CloneFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// What clone3 makes and what the child joins.
+#[derive(Debug)]
+pub(crate) struct Spaces {
+    pub flags: CloneFlags,
+    /// Joined by the child, in this order.
+    joins: Vec<(OwnedFd, LinkNameSpaceType)>,
+    /// Joined by the parent for its next child.
+    pub pid: Option<OwnedFd>,
+    /// Whether the child leaves for a cgroup namespace rooted at its own groups.
+    pub cgroup: bool,
+    /// A new network namespace has nothing but a loopback interface that is down.
+    pub loopback: bool,
+}
+
+/// Sorts `namespaces` and checks that what is to be joined is there.
+pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Spaces, StartError> {
+    let mut flags = CloneFlags::NEWNS | CloneFlags::CLEAR_SIGHAND;
+    let mut joins = Vec::new();
+    let missing = |name: &str| StartError::invalid(format!("no descriptor for the {name} namespace"));
+    let kinds = [
+        (namespaces.net, fds.net, CloneFlags::NEWNET, LinkNameSpaceType::Network, "net"),
+        (namespaces.ipc, fds.ipc, CloneFlags::NEWIPC, LinkNameSpaceType::InterProcessCommunication, "ipc"),
+        (namespaces.uts, fds.uts, CloneFlags::NEWUTS, LinkNameSpaceType::HostNameAndNISDomainName, "uts"),
+    ];
+    for (kind, fd, flag, link, name) in kinds {
+        match kind {
+            Namespace::New => flags |= flag,
+            Namespace::Host => {}
+            Namespace::Join => joins.push((fd.ok_or_else(|| missing(name))?, link)),
+        }
+    }
+    let pid = match namespaces.pid {
+        Namespace::New => {
+            flags |= CloneFlags::NEWPID;
+            None
+        }
+        Namespace::Host => None,
+        Namespace::Join => Some(fds.pid.ok_or_else(|| missing("pid"))?),
+    };
+    if namespaces.user.is_some() {
+        flags |= CloneFlags::NEWUSER;
+    }
+    Ok(Spaces {
+        flags,
+        joins,
+        pid,
+        cgroup: namespaces.cgroup == Namespace::New,
+        loopback: namespaces.net == Namespace::New,
+    })
+}
+
+/// Joins what is to be joined. After clone.
+pub(crate) fn join(spaces: &Spaces) -> Result<(), Failure> {
+    for (index, (fd, kind)) in spaces.joins.iter().enumerate() {
+        move_into_link_name_space(fd.as_fd(), Some(*kind)).at(Op::Call, index)?;
+    }
+    Ok(())
+}
+
+/// While it lives, children of this (single-threaded) process are born in another PID namespace.
+#[derive(Debug)]
+pub(crate) struct PidNamespace {
+    own: OwnedFd,
+}
+
+impl PidNamespace {
+    /// Children are born in the namespace behind `fd` from now on.
+    pub(crate) fn enter(fd: &OwnedFd) -> Result<Self, StartError> {
+        let fail = |e: Errno| StartError::system(format!("join the pid namespace: {}", errno_text(e)));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let own = rustix::fs::open(c"/proc/self/ns/pid", flags, Mode::empty()).map_err(fail)?;
+        move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::ProcessID)).map_err(fail)?;
+        Ok(Self { own })
+    }
+}
+
+impl Drop for PidNamespace {
+    fn drop(&mut self) {
+        // setns(2): one's own namespace can always be re-entered.
+        let _ = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
+    }
+}
+
+/// Writes the id maps of the new user namespace that `pid` waits in (user_namespaces(7)).
+pub(crate) fn write_id_maps(pid: Pid, map: &IdMap) -> Result<(), StartError> {
+    let text = |ranges: &[IdRange]| -> String {
+        ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
+    };
+    for (file, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        let fail = |e: Errno| StartError::system(format!("write {file} of the user namespace: {}", errno_text(e)));
+        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+        rustix::io::write(fd, text(ranges).as_bytes()).map_err(fail)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The root file system as a detached overlay mount (Documentation/filesystems/overlayfs.rst, fsopen(2)).
+//!
+//! The mount is a descriptor and nothing else: no table shows it until the child attaches it in its own namespace.
+
+use crate::StartError;
+use crate::plan::Rootfs;
+use crate::report::errno_text;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// fsconfig(2) takes strings of up to 256 bytes with their end; longer ones go through `/proc/self/fd`.
+const STRING_LIMIT: usize = 255;
+
+/// The root of a container as a detached mount.
+///
+/// # Errors
+/// A layer or folder isn't there, or overlay refuses them.
+pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
+    match rootfs {
+        Rootfs::Overlay { lower, upper, work, volatile } => {
+            overlay(lower, Some(Writable { upper, work, volatile: *volatile }))
+        }
+        Rootfs::Directory { path } => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            let tree = open_tree(CWD, path, flags)
+                .map_err(|e| StartError::system(format!("open root {}: {}", path.display(), errno_text(e))))?;
+            crate::mounts::make_private(tree.as_fd())
+                .map_err(|e| StartError::system(format!("make root {} private: {}", path.display(), errno_text(e))))?;
+            Ok(tree)
+        }
+    }
+}
+
+/// Image layers, top first, as a detached read-only mount.
+///
+/// # Errors
+/// A layer isn't there, or overlay refuses it.
+pub fn mount_image(lower: &[PathBuf]) -> Result<OwnedFd, StartError> {
+    // Overlay wants two layers at least when nothing is writable.
+    if let [only] = lower {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, only, flags)
+            .map_err(|e| StartError::system(format!("open layer {}: {}", only.display(), errno_text(e))))?;
+        crate::mounts::make_private(tree.as_fd())
+            .map_err(|e| StartError::system(format!("make layer {} private: {}", only.display(), errno_text(e))))?;
+        return Ok(tree);
+    }
+    overlay(lower, None)
+}
+
+struct Writable<'a> {
+    upper: &'a Path,
+    work: &'a Path,
+    volatile: bool,
+}
+
+fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd, StartError> {
+    let fail = |what: &str, e: Errno| StartError::system(format!("overlay: {what}: {}", errno_text(e)));
+    let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| fail("open", e))?;
+    let set = |key: &str, value: &Path| set_path(fs.as_fd(), key, value);
+    fsconfig_set_string(fs.as_fd(), c"source", c"overlay").map_err(|e| fail("source", e))?;
+    if !set_layers_one_by_one(fs.as_fd(), lower)? {
+        let joined = join_layers(lower);
+        fsconfig_set_string(fs.as_fd(), c"lowerdir", joined.as_path()).map_err(|e| fail("lowerdir", e))?;
+    }
+    if let Some(Writable { upper, work, volatile }) = writable {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+        if volatile {
+            fsconfig_set_flag(fs.as_fd(), c"volatile").map_err(|e| fail("volatile", e))?;
+        }
+    }
+    // Without these the upper folder may hold attributes that commit and diff can't follow. A kernel built without one has it off.
+    for (key, value) in [(c"redirect_dir", c"off"), (c"metacopy", c"off"), (c"index", c"off")] {
+        match fsconfig_set_string(fs.as_fd(), key, value) {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(e) => return Err(fail("option", e)),
+        }
+    }
+    fsconfig_create(fs.as_fd()).map_err(|e| explain(fs.as_fd(), "create", e))?;
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(|e| fail("mount", e))
+}
+
+/// Appends each layer by `lowerdir+` (Linux 6.5); tells whether the kernel has it.
+fn set_layers_one_by_one(fs: BorrowedFd<'_>, lower: &[PathBuf]) -> Result<bool, StartError> {
+    for (index, layer) in lower.iter().enumerate() {
+        match with_short_path(layer, |path| fsconfig_set_string(fs, c"lowerdir+", path)) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if index == 0 => return Ok(false),
+            Err(e) => return Err(explain(fs, &format!("layer {}", layer.display()), e)),
+        }
+    }
+    Ok(true)
+}
+
+/// What older kernels take: paths joined by `:`, with `:` and `\` escaped.
+fn join_layers(lower: &[PathBuf]) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut joined = Vec::new();
+    for layer in lower {
+        if !joined.is_empty() {
+            joined.push(b':');
+        }
+        for byte in layer.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                joined.push(b'\\');
+            }
+            joined.push(*byte);
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(joined))
+}
+
+fn set_path(fs: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), StartError> {
+    with_short_path(path, |short| fsconfig_set_string(fs, key, short))
+        .map_err(|e| explain(fs, &format!("{key} {}", path.display()), e))
+}
+
+/// Calls `then` with `path`, or with a short name of the same folder if the path is longer than fsconfig(2) takes.
+fn with_short_path(path: &Path, then: impl FnOnce(&Path) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    if path.as_os_str().len() <= STRING_LIMIT {
+        return then(path);
+    }
+    let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    then(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())))
+}
+
+/// The kernel's own words about a failed configuration, when it has any (`e overlay: …` in the descriptor's log).
+fn explain(fs: BorrowedFd<'_>, what: &str, errno: Errno) -> StartError {
+    let mut log = [0_u8; 512];
+    let text = rustix::io::read(fs, &mut log).ok().and_then(|n| log.get(..n)).map(String::from_utf8_lossy);
+    let detail = text.as_deref().map(|t| format!(" ({})", t.trim_end().trim_start_matches("e "))).unwrap_or_default();
+    StartError::system(format!("overlay: {what}: {}{detail}", errno_text(errno)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_layers_are_escaped() {
+        assert_eq!(join_layers(&["/a:b".into(), "/c\\d".into()]), Path::new("/a\\:b:/c\\\\d"));
+    }
+}

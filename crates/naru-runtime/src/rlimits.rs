@@ -1,0 +1,110 @@
+//! Resource limits: those that can't be raised are lowered to what can be had, with a warning.
+
+use crate::StartError;
+use crate::plan;
+use crate::report::{At, Failure, Op};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// Limits as they will be set.
+#[derive(Debug, Default)]
+pub(crate) struct Limits(Vec<(Resource, Rlimit)>);
+
+/// Compares what is asked for with what this process may give.
+pub(crate) fn prepare(wanted: &[plan::Rlimit], warnings: &mut Vec<String>) -> Result<Limits, StartError> {
+    if wanted.is_empty() {
+        return Ok(Limits::default());
+    }
+    let own = naru_sys::credentials::capget().map_err(|e| StartError::system(format!("capabilities: {e}")))?;
+    let may_raise = own.effective >> CAP_SYS_RESOURCE & 1 == 1;
+    let limits = wanted.iter().map(|limit| {
+        let resource =
+            resource(&limit.name).ok_or_else(|| StartError::invalid(format!("invalid rlimit \"{}\"", limit.name)))?;
+        if limit.soft > limit.hard {
+            return Err(StartError::invalid(format!("rlimit {}: soft limit is above hard limit", limit.name)));
+        }
+        let current = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let (mut soft, mut hard) = (limit.soft, limit.hard);
+        if !may_raise && hard > current {
+            (soft, hard) = (soft.min(current), current);
+            warnings.push(format!(
+                "rlimit {}: this host permits {current} instead of {}",
+                limit.name,
+                if limit.hard == u64::MAX { "unlimited".to_owned() } else { limit.hard.to_string() }
+            ));
+        }
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        Ok((resource, Rlimit { current: finite(soft), maximum: finite(hard) }))
+    });
+    limits.collect::<Result<_, _>>().map(Limits)
+}
+
+/// Names of setrlimit(2) in lower case, without or with `RLIMIT_`.
+fn resource(name: &str) -> Option<Resource> {
+    let name = name.to_ascii_lowercase();
+    Some(match name.strip_prefix("rlimit_").unwrap_or(&name) {
+        "cpu" => Resource::Cpu,
+        "fsize" => Resource::Fsize,
+        "data" => Resource::Data,
+        "stack" => Resource::Stack,
+        "core" => Resource::Core,
+        "rss" => Resource::Rss,
+        "nproc" => Resource::Nproc,
+        "nofile" => Resource::Nofile,
+        "memlock" => Resource::Memlock,
+        "as" => Resource::As,
+        "locks" => Resource::Locks,
+        "sigpending" => Resource::Sigpending,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        _ => return None,
+    })
+}
+
+/// Sets them. After clone.
+pub(crate) fn set(limits: &Limits) -> Result<(), Failure> {
+    for (index, (resource, limit)) in limits.0.iter().enumerate() {
+        setrlimit(*resource, *limit).at(Op::Call, index)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(name: &str, soft: u64, hard: u64) -> plan::Rlimit {
+        plan::Rlimit { name: name.to_owned(), soft, hard }
+    }
+
+    #[test]
+    fn what_can_be_had_is_taken_as_it_is() {
+        let mut warnings = Vec::new();
+        let limits = prepare(&[limit("core", 0, 0)], &mut warnings).unwrap();
+        assert_eq!(limits.0[0].1, Rlimit { current: Some(0), maximum: Some(0) });
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn more_than_permitted_is_clamped_and_told() {
+        let own = naru_sys::credentials::capget().unwrap();
+        let hard = getrlimit(Resource::Nofile).maximum;
+        let mut warnings = Vec::new();
+        let limits = prepare(&[limit("RLIMIT_NOFILE", 1024, 1 << 40)], &mut warnings).unwrap();
+        if own.effective >> CAP_SYS_RESOURCE & 1 == 1 {
+            assert!(warnings.is_empty());
+        } else {
+            assert_eq!(limits.0[0].1, Rlimit { current: Some(1024), maximum: hard });
+            assert!(warnings[0].starts_with("rlimit RLIMIT_NOFILE: this host permits"));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(prepare(&[limit("nope", 0, 0)], &mut Vec::new()).is_err());
+        assert!(prepare(&[limit("core", 2, 1)], &mut Vec::new()).is_err());
+    }
+}
