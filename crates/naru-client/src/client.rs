@@ -84,6 +84,18 @@ impl Client {
         self.version.get()
     }
 
+    /// Opens a connection for the next request to use, unless there is one.
+    ///
+    /// # Errors
+    /// When the engine cannot be reached.
+    pub fn open(&self) -> Result<()> {
+        if self.idle.borrow().is_empty() {
+            let stream = self.endpoint.connect()?;
+            self.idle.borrow_mut().push(stream);
+        }
+        Ok(())
+    }
+
     /// Asks the engine for its version and takes the smaller of both, unless it is known already.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 const NEW_DIR: Mode = Mode::from_raw_mode(0o755);
 
 /// Owner, permissions and time of an entry.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) mode: u32,
     pub(crate) uid: u32,

@@ -294,8 +294,10 @@ impl LayerIngest {
             work.publish_blob(&digest)?;
         }
         let blob = match expected {
-            Some(expected) => Descriptor::new(&expected.media_type, digest, received),
-            None => Descriptor::new(layer_type(&pipeline.head)?, digest, received),
+            Some(expected) if !expected.media_type.is_empty() => {
+                Descriptor::new(&expected.media_type, digest, received)
+            }
+            _ => Descriptor::new(layer_type(&pipeline.head)?, digest, received),
         };
         Ok(UnpackedLayer { work, lease, blob, unpacked })
     }

@@ -33,12 +33,16 @@ mod pack;
 pub mod spec;
 mod store;
 pub mod tar;
+mod tree;
 
+pub use archive::{LoadEvent, SaveTarget};
 pub use decompress::{Compression, Decompressor, Output};
+pub use diff::{Change, ChangeKind, diff};
 
 pub use hash::{chain_id, digest_of};
 pub use image::{Image, ImageLayer, Source};
 pub use ingest::{LayerIngest, UnpackedLayer};
 pub use layer::Layer;
 
+pub use pack::{pack_layer, pack_path, pack_tree};
 pub use store::{Lease, NewImage, Removed, Store};

@@ -5,6 +5,8 @@ use naru_fs::{Root, xattr};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Layer folders, topmost first.
@@ -29,17 +31,28 @@ impl Lower {
         Ok(Self { layers: layers.iter().map(Root::open_host).collect::<Result<_, _>>()? })
     }
 
-    /// What is at `components`; links on the way are not followed.
+    /// The names in the folder at `components`.
     ///
     /// # Errors
     /// When a folder can't be read.
-    pub(crate) fn find(&self, components: &[&[u8]]) -> naru_fs::Result<Option<Found>> {
-        let Some((name, dirs)) = components.split_last() else { return Ok(None) };
-        let mut merged: Vec<OwnedFd> = Vec::new();
-        for layer in &self.layers {
-            merged.push(layer.open_dir("/")?);
+    pub(crate) fn list(&self, components: &[&[u8]]) -> naru_fs::Result<Vec<Vec<u8>>> {
+        // Each name with whether it is there: a whiteout above hides it below.
+        let mut names: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+        for dir in self.merged(components)? {
+            let root = Root::from_fd(dir);
+            for name in root.list("/")? {
+                let name = name.into_vec();
+                let there = stat(&root, &name)?.is_some_and(|s| !is_whiteout_stat(&s));
+                names.entry(name).or_insert(there);
+            }
         }
-        for dir in dirs {
+        Ok(names.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect())
+    }
+
+    /// The folders that are merged into the one at `components`, topmost first.
+    fn merged(&self, components: &[&[u8]]) -> naru_fs::Result<Vec<OwnedFd>> {
+        let mut merged: Vec<OwnedFd> = self.layers.iter().map(|layer| layer.open_dir("/")).collect::<Result<_, _>>()?;
+        for dir in components {
             let mut next = Vec::new();
             for parent in merged {
                 match stat(&parent, dir)? {
@@ -60,6 +73,16 @@ impl Lower {
             }
             merged = next;
         }
+        Ok(merged)
+    }
+
+    /// What is at `components`; links on the way are not followed.
+    ///
+    /// # Errors
+    /// When a folder can't be read.
+    pub(crate) fn find(&self, components: &[&[u8]]) -> naru_fs::Result<Option<Found>> {
+        let Some((name, dirs)) = components.split_last() else { return Ok(None) };
+        let merged = self.merged(dirs)?;
         for parent in merged {
             match stat(&parent, name)? {
                 None => {}
@@ -76,7 +99,7 @@ pub(crate) fn is_opaque(dir: impl AsFd) -> bool {
     xattr::get(dir, OPAQUE_XATTR).is_ok_and(|value| value.as_deref() == Some(b"y"))
 }
 
-fn stat(dir: &OwnedFd, name: &[u8]) -> naru_fs::Result<Option<Stat>> {
+fn stat(dir: impl AsFd, name: &[u8]) -> naru_fs::Result<Option<Stat>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),

@@ -1,0 +1,7 @@
+//! Which subnet a network gets, and which address a container.
+
+mod candidates;
+mod leases;
+
+pub use candidates::{InUse, choose, default_pools};
+pub use leases::Leases;

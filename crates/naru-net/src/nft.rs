@@ -1,0 +1,36 @@
+//! nftables over nfnetlink: one table per engine, changed in transactions.
+//!
+//! Nothing outside that table is read or changed, except that [`Nft::forward_policy_blocks`] looks at other base chains.
+
+mod expression;
+mod inspect;
+mod ruleset;
+mod transaction;
+
+pub use ruleset::{BridgeRules, Rules};
+
+pub(crate) use ruleset::STRANGERS;
+
+use crate::Result;
+use crate::netlink::Socket;
+
+/// `NFPROTO_INET`: both IPv4 and IPv6.
+const FAMILY_INET: u8 = 1;
+/// `NFNL_SUBSYS_NFTABLES` in a message kind.
+const SUBSYSTEM: u16 = 10 << 8;
+
+/// A netfilter socket in one network namespace.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+}
+
+impl Nft {
+    /// Opens one in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As socket(2); `EPROTONOSUPPORT` when the kernel has no nfnetlink.
+    pub fn open() -> Result<Self> {
+        Ok(Self { socket: Socket::open(Some(rustix::net::netlink::NETFILTER))? })
+    }
+}

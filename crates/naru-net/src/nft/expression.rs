@@ -1,0 +1,275 @@
+//! Rules as lists of expressions (linux/netfilter/nf_tables.h), in the forms that the nft program can print.
+
+use crate::netlink::Attrs;
+
+/// A register: 1 to 4 are of 16 bytes, 8 to 23 of 4 bytes in the same memory (so 8 is the start of 1, 9 follows).
+type Register = u32;
+
+/// The first register, and the second and third 4-byte parts of it.
+const FIRST: Register = 1;
+const FIRST_4: Register = 9;
+const FIRST_8: Register = 10;
+/// The second register of 16 bytes, behind the first.
+const SECOND: Register = 2;
+/// The verdict register.
+const VERDICT: Register = 0;
+
+/// `NFT_META_*`.
+#[derive(Debug, Clone, Copy)]
+enum Meta {
+    InputName = 6,
+    OutputName = 7,
+    NetworkProtocol = 15,
+    TransportProtocol = 16,
+    InputKind = 26,
+    OutputKind = 27,
+}
+
+/// Which interface of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Interface {
+    Input,
+    Output,
+}
+
+/// Which end of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+impl End {
+    /// Where its address is in an IPv4 header.
+    fn offset(self) -> u32 {
+        match self {
+            Self::Source => 12,
+            Self::Destination => 16,
+        }
+    }
+}
+
+/// What happens to a packet that a rule matches.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verdict<'a> {
+    Drop,
+    Accept,
+    Jump(&'a str),
+}
+
+/// `NFT_CMP_EQ`, `NFT_CMP_NEQ`.
+#[derive(Debug, Clone, Copy)]
+enum Compare {
+    Equal = 0,
+    Different = 1,
+}
+
+/// Connection states, as bits (`NF_CT_STATE_BIT`): established and related.
+const ESTABLISHED_OR_RELATED: u32 = 0b110;
+/// `IPS_DST_NAT`.
+const DESTINATION_NAT: u32 = 0x20;
+const NFPROTO_IPV4: u8 = 2;
+
+#[derive(Debug, Clone)]
+struct Expression {
+    name: &'static str,
+    /// Attributes as (kind, value); a nested value stands in [`Value`].
+    attributes: Vec<(u16, Value)>,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Number(u32),
+    Text(String),
+    /// `NFTA_DATA_VALUE`
+    Data(Vec<u8>),
+    /// `NFTA_DATA_VERDICT`
+    Verdict(i32, Option<String>),
+}
+
+/// A rule under construction: each call adds a condition or, at the end, what is done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rule {
+    expressions: Vec<Expression>,
+}
+
+impl Rule {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn write(&self, attributes: &mut Attrs<'_>) {
+        for expression in &self.expressions {
+            attributes.nest(1, |a| {
+                a.text(1, expression.name);
+                a.nest(2, |a| expression.attributes.iter().for_each(|(kind, value)| write_value(a, *kind, value)));
+            });
+        }
+    }
+
+    fn with(mut self, name: &'static str, attributes: Vec<(u16, Value)>) -> Self {
+        self.expressions.push(Expression { name, attributes });
+        self
+    }
+
+    fn meta(self, key: Meta, to: Register) -> Self {
+        self.with("meta", vec![(1, Value::Number(to)), (2, Value::Number(key as u32))])
+    }
+
+    fn compare(self, how: Compare, with: Vec<u8>) -> Self {
+        self.with("cmp", vec![(1, Value::Number(FIRST)), (2, Value::Number(how as u32)), (3, Value::Data(with))])
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32, to: Register) -> Self {
+        let attributes = [to, base, offset, length].into_iter().zip(1..).map(|(v, k)| (k, Value::Number(v))).collect();
+        self.with("payload", attributes)
+    }
+
+    fn lookup(self, set: &str, inverted: bool) -> Self {
+        let mut attributes = vec![(1, Value::Text(set.to_owned())), (2, Value::Number(FIRST))];
+        if inverted {
+            attributes.push((5, Value::Number(1)));
+        }
+        self.with("lookup", attributes)
+    }
+
+    fn map(self, map: &str) -> Self {
+        let attributes = vec![(1, Value::Text(map.to_owned())), (2, Value::Number(FIRST)), (3, Value::Number(FIRST))];
+        self.with("lookup", attributes)
+    }
+
+    /// Bits of register 1 under a mask, unequal zero.
+    fn any_bit(self, mask: u32) -> Self {
+        let attributes = vec![
+            (1, Value::Number(FIRST)),
+            (2, Value::Number(FIRST)),
+            (3, Value::Number(4)),
+            (4, Value::Data(mask.to_ne_bytes().to_vec())),
+            (5, Value::Data(vec![0; 4])),
+        ];
+        self.with("bitwise", attributes).compare(Compare::Different, vec![0; 4])
+    }
+
+    fn interface_to(self, which: Interface, to: Register) -> Self {
+        self.meta(if matches!(which, Interface::Input) { Meta::InputName } else { Meta::OutputName }, to)
+    }
+
+    /// The interface's name is in the set.
+    pub fn interface_in(self, which: Interface, set: &str) -> Self {
+        self.interface_to(which, FIRST).lookup(set, false)
+    }
+
+    /// The interface's name is not in the set.
+    pub fn interface_not_in(self, which: Interface, set: &str) -> Self {
+        self.interface_to(which, FIRST).lookup(set, true)
+    }
+
+    /// The interface has this name.
+    pub fn interface_is(self, which: Interface, name: &str) -> Self {
+        self.interface_to(which, FIRST).compare(Compare::Equal, super::ruleset::interface_key(name))
+    }
+
+    /// The interface is of this kind (`bridge`).
+    pub fn interface_kind(self, which: Interface, kind: &str) -> Self {
+        let key = if matches!(which, Interface::Input) { Meta::InputKind } else { Meta::OutputKind };
+        self.meta(key, FIRST).compare(Compare::Equal, super::ruleset::interface_key(kind))
+    }
+
+    /// (input name, output name) is in the set.
+    pub fn interfaces_in(self, set: &str) -> Self {
+        self.interface_to(Interface::Input, FIRST).interface_to(Interface::Output, SECOND).lookup(set, false)
+    }
+
+    /// The packet is IPv4. Must precede what reads an IPv4 header.
+    pub fn ipv4(self) -> Self {
+        self.meta(Meta::NetworkProtocol, FIRST).compare(Compare::Equal, vec![NFPROTO_IPV4])
+    }
+
+    /// The address is in the set.
+    pub fn address_in(self, end: End, set: &str) -> Self {
+        self.payload(1, end.offset(), 4, FIRST).lookup(set, false)
+    }
+
+    /// The address is a loopback one (127.0.0.0/8).
+    pub fn loopback(self, end: End) -> Self {
+        self.payload(1, end.offset(), 1, FIRST).compare(Compare::Equal, vec![127])
+    }
+
+    /// The packet is of a connection that was let through before, or one that came out of such.
+    pub fn established(self) -> Self {
+        self.with("ct", vec![(1, Value::Number(FIRST)), (2, Value::Number(0))]).any_bit(ESTABLISHED_OR_RELATED)
+    }
+
+    /// The packet's connection had its destination rewritten: it goes to a published port.
+    pub fn published(self) -> Self {
+        self.with("ct", vec![(1, Value::Number(FIRST)), (2, Value::Number(2))]).any_bit(DESTINATION_NAT)
+    }
+
+    /// The destination address is one of the host's (`fib daddr type local`).
+    pub fn to_this_host(self) -> Self {
+        const ADDRESS_TYPE: u32 = 3;
+        const BY_DESTINATION: u32 = 2;
+        const LOCAL: u32 = 2;
+        self.with(
+            "fib",
+            vec![(1, Value::Number(FIRST)), (2, Value::Number(ADDRESS_TYPE)), (3, Value::Number(BY_DESTINATION))],
+        )
+        .compare(Compare::Equal, LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// Rewrites the destination to what the map holds for (address, protocol, port), if anything. Ends the rule.
+    pub fn redirect_by_address(self, map: &str) -> Self {
+        self.payload(1, End::Destination.offset(), 4, FIRST)
+            .meta(Meta::TransportProtocol, FIRST_4)
+            .payload(2, 2, 2, FIRST_8)
+            .map(map)
+            .destination_nat()
+    }
+
+    /// Rewrites the destination to what the map holds for (protocol, port), if anything. Ends the rule.
+    pub fn redirect_by_port(self, map: &str) -> Self {
+        self.meta(Meta::TransportProtocol, FIRST).payload(2, 2, 2, FIRST_4).map(map).destination_nat()
+    }
+
+    fn destination_nat(self) -> Self {
+        const DNAT: u32 = 1;
+        let attributes = vec![
+            (1, Value::Number(DNAT)),
+            (2, Value::Number(u32::from(NFPROTO_IPV4))),
+            (3, Value::Number(FIRST)),
+            (5, Value::Number(FIRST_4)),
+        ];
+        self.with("nat", attributes)
+    }
+
+    /// Rewrites the source to the address of the interface that the packet leaves by. Ends the rule.
+    pub fn masquerade(self) -> Self {
+        self.with("masq", Vec::new())
+    }
+
+    /// Ends the rule.
+    pub fn verdict(self, verdict: Verdict<'_>) -> Self {
+        let value = match verdict {
+            Verdict::Drop => Value::Verdict(0, None),
+            Verdict::Accept => Value::Verdict(1, None),
+            Verdict::Jump(chain) => Value::Verdict(-3, Some(chain.to_owned())),
+        };
+        self.with("immediate", vec![(1, Value::Number(VERDICT)), (2, value)])
+    }
+}
+
+fn write_value(attributes: &mut Attrs<'_>, kind: u16, value: &Value) {
+    match value {
+        Value::Number(number) => attributes.be32(kind, *number),
+        Value::Text(text) => attributes.text(kind, text),
+        Value::Data(bytes) => attributes.nest(kind, |a| a.bytes(1, bytes)),
+        Value::Verdict(code, chain) => attributes.nest(kind, |a| {
+            a.nest(2, |a| {
+                a.be32(1, code.cast_unsigned());
+                if let Some(chain) = chain {
+                    a.text(2, chain);
+                }
+            });
+        }),
+    }
+}

@@ -1,0 +1,318 @@
+//! An engine's table: a fixed set of rules over sets and maps, so that a network or a published port is an element.
+//!
+//! ```text
+//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish`)
+//! publish      prerouting, nat      destination of published ports, by (address, protocol, port), then by (protocol, port)
+//! publish-host output, nat          the same for the host's own connections
+//! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address
+//! forward      forward, filter      from-bridge, to-bridge, strangers
+//! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
+//! between                           same network with ICC, or a published port; all else is dropped
+//! to-bridge                         answers and published ports; all else is dropped
+//! strangers                         answers, other bridges; all else is dropped (only when the engine turned forwarding on)
+//! ```
+//!
+//! A packet that another table drops stays dropped: nftables' accept only ends the chain that says it. So the host's own
+//! rules hold, and [`Nft::forward_policy_blocks`] tells when they leave containers without a network.
+
+use super::Nft;
+use super::expression::{End, Interface, Rule, Verdict};
+use super::transaction::{Element, Hook, Set, Transaction, Type};
+use crate::{Published, Result, Subnet};
+use rustix::io::Errno;
+use std::net::Ipv4Addr;
+
+const PREROUTING: u32 = 0;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+
+// Behind the usual priorities (-100, 0, 100): the first rule that translates a connection wins, and that is the
+// administrator's. The guard stands before connection tracking (-200).
+const GUARD: Hook = Hook { kind: "filter", number: PREROUTING, priority: -300 };
+const PUBLISH: Hook = Hook { kind: "nat", number: PREROUTING, priority: -99 };
+const PUBLISH_HOST: Hook = Hook { kind: "nat", number: OUTPUT, priority: -99 };
+const MASQUERADE: Hook = Hook { kind: "nat", number: POSTROUTING, priority: 101 };
+const FORWARD_FILTER: Hook = Hook { kind: "filter", number: FORWARD, priority: 1 };
+
+/// The chain that drops packets between interfaces of which none is ours; it is there only when it shall.
+pub(crate) const STRANGERS: &str = "strangers";
+
+const NAME: &[Type] = &[Type::InterfaceName];
+const BRIDGES: Set = Set { name: "bridges", key: NAME, data: None, interval: false };
+const INTERNAL: Set = Set { name: "internal", key: NAME, data: None, interval: false };
+const TALKING: Set =
+    Set { name: "talking", key: &[Type::InterfaceName, Type::InterfaceName], data: None, interval: false };
+const SUBNETS: Set = Set { name: "subnets", key: &[Type::Ipv4], data: None, interval: true };
+const PORTS: Set = Set {
+    name: "ports",
+    key: &[Type::Ipv4, Type::Protocol, Type::Port],
+    data: Some(&[Type::Ipv4, Type::Port]),
+    interval: false,
+};
+const PORTS_ANY: Set = Set {
+    name: "ports-any",
+    key: &[Type::Protocol, Type::Port],
+    data: Some(&[Type::Ipv4, Type::Port]),
+    interval: false,
+};
+
+/// What the rules must know of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeRules {
+    /// Its bridge.
+    pub bridge: String,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// See [`crate::NetworkSpec::icc`].
+    pub icc: bool,
+    /// See [`crate::NetworkSpec::masquerade`].
+    pub masquerade: bool,
+    /// See [`crate::NetworkSpec::internal`].
+    pub internal: bool,
+}
+
+/// All that a table holds.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The networks.
+    pub networks: Vec<BridgeRules>,
+    /// The published ports.
+    pub ports: Vec<Published>,
+    /// Drop forwarded packets that have nothing to do with our bridges: for a host that forwarded nothing before the engine
+    /// turned forwarding on.
+    pub close_forwarding: bool,
+}
+
+impl Nft {
+    /// Replaces the table by one with these rules, at once: no packet sees less or more.
+    ///
+    /// # Errors
+    /// As the kernel says; then the old table stands.
+    pub fn replace(&mut self, table: &str, rules: &Rules) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        transaction.add_table();
+        transaction.delete_table();
+        transaction.add_table();
+        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &PORTS, &PORTS_ANY] {
+            transaction.add_set(set);
+        }
+        add_chains(&mut transaction, rules.close_forwarding);
+        add_rules(&mut transaction, rules.close_forwarding);
+        for network in &rules.networks {
+            network_elements(network).iter().for_each(|(set, e)| transaction.add_elements(set, e));
+        }
+        for (set, elements) in port_elements(&rules.ports) {
+            transaction.add_elements(set, &elements);
+        }
+        transaction.commit(self)
+    }
+
+    /// Adds a network to the table.
+    ///
+    /// # Errors
+    /// `ENOENT` when somebody has deleted the table.
+    pub fn add_network(&mut self, table: &str, network: &BridgeRules) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        network_elements(network).iter().for_each(|(set, e)| transaction.add_elements(set, e));
+        transaction.commit(self)
+    }
+
+    /// Takes a network out of the table.
+    ///
+    /// # Errors
+    /// `ENOENT` when somebody has deleted the table.
+    pub fn remove_network(&mut self, table: &str, network: &BridgeRules) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        network_elements(network).iter().for_each(|(set, e)| transaction.delete_elements(set, e));
+        transaction.commit(self)
+    }
+
+    /// Publishes ports, all or none.
+    ///
+    /// # Errors
+    /// `EEXIST` when one of them leads elsewhere already, `ENOENT` when somebody has deleted the table.
+    pub fn add_ports(&mut self, table: &str, ports: &[Published]) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        for (set, elements) in port_elements(ports) {
+            transaction.add_elements(set, &elements);
+        }
+        transaction.commit(self)
+    }
+
+    /// Withdraws ports, all or none.
+    ///
+    /// # Errors
+    /// `EEXIST` when one of them leads elsewhere, `ENOENT` when somebody has deleted the table.
+    pub fn remove_ports(&mut self, table: &str, ports: &[Published]) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        for (set, elements) in port_elements(ports) {
+            transaction.delete_elements(set, &elements);
+        }
+        transaction.commit(self)
+    }
+
+    /// Deletes the table; one that is not there is no error.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn delete_table(&mut self, table: &str) -> Result<()> {
+        match Transaction::new(table).commit_deletion(self) {
+            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn add_chains(transaction: &mut Transaction<'_>, close_forwarding: bool) {
+    let base = [
+        ("guard", GUARD),
+        ("publish", PUBLISH),
+        ("publish-host", PUBLISH_HOST),
+        ("masquerade", MASQUERADE),
+        ("forward", FORWARD_FILTER),
+    ];
+    base.into_iter().for_each(|(name, hook)| transaction.add_chain(name, Some(hook)));
+    ["from-bridge", "between", "to-bridge"].into_iter().for_each(|name| transaction.add_chain(name, None));
+    if close_forwarding {
+        transaction.add_chain(STRANGERS, None);
+    }
+}
+
+fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
+    use Interface::{Input, Output};
+    use Verdict::{Accept, Drop, Jump};
+    let bridges = BRIDGES.name;
+    let mut rules: Vec<(&str, Rule)> = vec![
+        ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(End::Destination).verdict(Drop)),
+        ("masquerade", Rule::new().interface_is(Output, "lo").verdict(Accept)),
+        (
+            "masquerade",
+            Rule::new().ipv4().address_in(End::Source, SUBNETS.name).interface_not_in(Output, bridges).masquerade(),
+        ),
+        // A container that reaches one of its own network by a published port must get its answers by way of the host.
+        (
+            "masquerade",
+            Rule::new()
+                .ipv4()
+                .address_in(End::Source, SUBNETS.name)
+                .published()
+                .interfaces_in(TALKING.name)
+                .masquerade(),
+        ),
+        // The host's own connections to 127.0.0.1 at a published port.
+        ("masquerade", Rule::new().ipv4().loopback(End::Source).interface_in(Output, bridges).masquerade()),
+        ("forward", Rule::new().interface_in(Input, bridges).verdict(Jump("from-bridge"))),
+        ("forward", Rule::new().interface_in(Output, bridges).verdict(Jump("to-bridge"))),
+        ("from-bridge", Rule::new().established().verdict(Accept)),
+        ("from-bridge", Rule::new().interface_in(Output, bridges).verdict(Jump("between"))),
+        ("from-bridge", Rule::new().interface_in(Input, INTERNAL.name).verdict(Drop)),
+        ("from-bridge", Rule::new().verdict(Accept)),
+        ("between", Rule::new().interfaces_in(TALKING.name).verdict(Accept)),
+        ("between", Rule::new().interface_not_in(Input, INTERNAL.name).published().verdict(Accept)),
+        ("between", Rule::new().verdict(Drop)),
+        ("to-bridge", Rule::new().established().verdict(Accept)),
+        ("to-bridge", Rule::new().published().verdict(Accept)),
+        ("to-bridge", Rule::new().verdict(Drop)),
+    ];
+    for chain in ["publish", "publish-host"] {
+        rules.push((chain, Rule::new().ipv4().to_this_host().redirect_by_address(PORTS.name)));
+        rules.push((chain, Rule::new().ipv4().to_this_host().redirect_by_port(PORTS_ANY.name)));
+    }
+    if close_forwarding {
+        rules.push((STRANGERS, Rule::new().established().verdict(Accept)));
+        // Bridges are those of other engines and of virtual machines, which have their own rules.
+        rules.push((STRANGERS, Rule::new().interface_kind(Input, "bridge").verdict(Accept)));
+        rules.push((STRANGERS, Rule::new().interface_kind(Output, "bridge").verdict(Accept)));
+        rules.push((STRANGERS, Rule::new().verdict(Drop)));
+        rules.push(("forward", Rule::new().verdict(Jump(STRANGERS))));
+    }
+    rules.iter().for_each(|(chain, rule)| transaction.add_rule(chain, rule));
+}
+
+/// An interface's name as a key: 16 bytes, filled up with zeros.
+pub(super) fn interface_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
+}
+
+fn element(key: Vec<u8>) -> Element {
+    Element { key, data: None, end: false }
+}
+
+fn network_elements(network: &BridgeRules) -> Vec<(&'static str, Vec<Element>)> {
+    let name = interface_key(&network.bridge);
+    let mut all = vec![(BRIDGES.name, vec![element(name.clone())])];
+    if network.internal {
+        all.push((INTERNAL.name, vec![element(name.clone())]));
+    }
+    if network.icc {
+        all.push((TALKING.name, vec![element([name.clone(), name].concat())]));
+    }
+    if network.masquerade && !network.internal {
+        all.push((SUBNETS.name, range(network.subnet)));
+    }
+    all
+}
+
+/// A subnet as an interval: its first address, and the first one behind it unless it reaches to the end of all addresses.
+fn range(subnet: Subnet) -> Vec<Element> {
+    let first = element(subnet.network().octets().to_vec());
+    let behind = subnet.broadcast().to_bits().checked_add(1);
+    let end = behind.map(|b| Element { key: b.to_be_bytes().to_vec(), data: None, end: true });
+    std::iter::once(first).chain(end).collect()
+}
+
+fn port_elements(ports: &[Published]) -> [(&'static str, Vec<Element>); 2] {
+    let (mut exact, mut any) = (Vec::new(), Vec::new());
+    for port in ports {
+        let mut key = [port.protocol.number(), 0, 0, 0].to_vec();
+        key.extend_from_slice(&padded(port.host_port));
+        let data = Some([port.container_ip.octets(), padded(port.container_port)].concat());
+        if port.host_ip == Ipv4Addr::UNSPECIFIED {
+            any.push(Element { key, data, end: false });
+        } else {
+            let key = [&port.host_ip.octets(), key.as_slice()].concat();
+            exact.push(Element { key, data, end: false });
+        }
+    }
+    [(PORTS.name, exact), (PORTS_ANY.name, any)]
+}
+
+/// A port in network byte order, filled up to 4 bytes.
+fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Protocol;
+
+    #[test]
+    fn elements_of_a_published_port() {
+        let port = Published {
+            protocol: Protocol::Tcp,
+            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_port: 8080,
+            container_ip: Ipv4Addr::new(172, 17, 0, 2),
+            container_port: 80,
+        };
+        let [(_, exact), (_, any)] = port_elements(std::slice::from_ref(&port));
+        assert!(exact.is_empty());
+        assert_eq!(any[0].key, [6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(any[0].data.as_deref(), Some(&[172, 17, 0, 2, 0, 80, 0, 0][..]));
+        let bound = Published { host_ip: Ipv4Addr::LOCALHOST, ..port };
+        let [(_, exact), (_, any)] = port_elements(&[bound]);
+        assert!(any.is_empty());
+        assert_eq!(exact[0].key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+    }
+
+    #[test]
+    fn a_range_at_the_end_of_all_addresses_has_no_end() {
+        assert_eq!(range("10.0.0.0/8".parse().unwrap())[1].key, [11, 0, 0, 0]);
+        assert_eq!(range("255.255.255.0/24".parse().unwrap()).len(), 1);
+    }
+}
