@@ -101,7 +101,7 @@ impl Layers {
 
     /// Puts an unpacked layer on top of `parent`: answers what only the lower layers know, and publishes it.
     pub(crate) fn commit(&self, unpacked: &UnpackedLayer, parent: Option<&Digest>) -> Result<Arc<Layer>> {
-        let id = chain_id(parent, &unpacked.diff_id());
+        let id = chain_id(parent, unpacked.diff_id());
         if let Some(known) = self.get(&id) {
             return Ok(known);
         }

@@ -95,8 +95,8 @@ impl<W: Write> Packer<W> {
     }
 
     fn finish(self) -> Result<()> {
-        let mut out = self.out.finish().map_err(|e| Error::from(write_error(&e)))?;
-        out.flush().map_err(|e| Error::from(write_error(&e)))?;
+        let mut out = self.out.finish().map_err(|e| write_error(&e))?;
+        out.flush().map_err(|e| write_error(&e))?;
         Ok(())
     }
 

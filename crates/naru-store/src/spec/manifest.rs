@@ -91,6 +91,7 @@ pub struct Index {
 }
 
 /// Either of the two.
+#[expect(clippy::large_enum_variant, reason = "short-lived, and most are the large one")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// One image.

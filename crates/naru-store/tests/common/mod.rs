@@ -1,6 +1,7 @@
 //! What the store's tests share: a scratch folder, archives made by hand, trees made to text.
 
-#![expect(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use naru_base::{Digest, Result};
 use naru_store::spec::{Descriptor, media_type};
