@@ -34,6 +34,6 @@ pub use host::{HostNet, LiveEndpoint, Removed};
 pub use instance::Instance;
 pub use mac::Mac;
 pub use netns::{Netns, NetnsSetup};
-//pub use pool::{Pooled, WarmPool};
+pub use pool::{Pooled, WarmPool};
 pub use spec::{Driver, Endpoint, EndpointRequest, NetworkSpec, Protocol, Published};
 pub use subnet::Subnet;

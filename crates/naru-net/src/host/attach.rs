@@ -55,9 +55,12 @@ impl HostNet {
         let mut lease = Lease { host: self, network: &spec.id, address, armed: true };
         let mac = wanted_mac.unwrap_or_else(|| Mac::of_endpoint(spec.id.as_str(), address));
         let inside = wish.interface.as_deref().unwrap_or(FIRST_INTERFACE);
-        let outside = self.make_veth(&facts, netns, inside, mac)?;
+        let (outside, index) = self.make_veth(&facts, netns, inside, mac)?;
         let gateway = (!facts.internal).then_some(facts.gateway);
-        if let Err(error) = configure(netns, inside, address, &facts, gateway.filter(|_| !wish.no_default_route)) {
+        let route = gateway.filter(|_| !wish.no_default_route);
+        let configured =
+            configure(netns, inside, address, &facts, route).and_then(|own| self.settle(index, &facts, netns, own));
+        if let Err(error) = configured {
             self.delete_veth(&outside);
             return Err(error);
         }
@@ -98,8 +101,8 @@ impl HostNet {
         let _ = with_live(&mut lock(&self.live), network, |live| Ok(live.leases.release(address)));
     }
 
-    /// Makes the pair under a name that nobody has; the host's end's name.
-    fn make_veth(&self, facts: &Facts, netns: &Netns, inside: &str, mac: Mac) -> Result<String> {
+    /// Makes the pair under a name that nobody has; the host's end's name and number.
+    fn make_veth(&self, facts: &Facts, netns: &Netns, inside: &str, mac: Mac) -> Result<(String, u32)> {
         loop {
             let outside = random_name()?;
             let pair = VethPair {
@@ -114,12 +117,23 @@ impl HostNet {
             };
             let mut rtnl = lock(&self.rtnl);
             match rtnl.create_veth(&pair) {
-                Ok(()) => return Ok(outside),
+                Ok(index) => return Ok((outside, index)),
                 // One name in 268 million is taken by chance; but the name inside may be taken for good.
                 Err(e) if e.errno() == Some(rustix::io::Errno::EXIST) && rtnl.link(&outside)?.is_some() => {}
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Opens the way from the first packet on: the port, then the bridge (which has a carrier when a port does), then the
+    /// container's own interface, numbered `own`.
+    fn settle(&self, port: u32, facts: &Facts, netns: &Netns, own: u32) -> Result<()> {
+        {
+            let mut rtnl = lock(&self.rtnl);
+            rtnl.settle(port)?;
+            rtnl.settle(facts.bridge)?;
+        }
+        netns.rtnl().settle(own)
     }
 
     fn delete_veth(&self, name: &str) {
@@ -149,11 +163,12 @@ impl Facts {
     }
 }
 
-/// The container's side.
-fn configure(netns: &Netns, name: &str, address: Ipv4Addr, facts: &Facts, gateway: Option<Ipv4Addr>) -> Result<()> {
+/// The container's side; the number of its interface.
+fn configure(netns: &Netns, name: &str, address: Ipv4Addr, facts: &Facts, gateway: Option<Ipv4Addr>) -> Result<u32> {
     let mut rtnl = netns.rtnl();
     let link = rtnl.link(name)?.ok_or(Error::Malformed("a new interface is not there"))?;
-    rtnl.configure(link.index, address, facts.subnet, gateway)
+    rtnl.configure(link.index, address, facts.subnet, gateway)?;
+    Ok(link.index)
 }
 
 fn parse_mac(text: &str) -> Result<Mac> {

@@ -206,7 +206,7 @@ impl Rule {
     }
 
     /// The destination address is one of the host's (`fib daddr type local`).
-    pub fn to_this_host(self) -> Self {
+    pub fn destined_here(self) -> Self {
         const ADDRESS_TYPE: u32 = 3;
         const BY_DESTINATION: u32 = 2;
         const LOCAL: u32 = 2;

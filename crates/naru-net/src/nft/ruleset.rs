@@ -216,8 +216,8 @@ fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
         ("to-bridge", Rule::new().verdict(Drop)),
     ];
     for chain in ["publish", "publish-host"] {
-        rules.push((chain, Rule::new().ipv4().to_this_host().redirect_by_address(PORTS.name)));
-        rules.push((chain, Rule::new().ipv4().to_this_host().redirect_by_port(PORTS_ANY.name)));
+        rules.push((chain, Rule::new().ipv4().destined_here().redirect_by_address(PORTS.name)));
+        rules.push((chain, Rule::new().ipv4().destined_here().redirect_by_port(PORTS_ANY.name)));
     }
     if close_forwarding {
         rules.push((STRANGERS, Rule::new().established().verdict(Accept)));

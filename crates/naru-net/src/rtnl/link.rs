@@ -1,7 +1,7 @@
 //! Network interfaces: bridges and veth pairs (linux/if_link.h).
 
 use super::Rtnl;
-use crate::netlink::{ACK, Attrs, Batch, CREATE, EXCL, attribute, read_u32, text};
+use crate::netlink::{ACK, Attrs, Batch, CREATE, EXCL, REPLACE, attribute, read_u32, text};
 use crate::{Error, Mac, Result};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
@@ -32,7 +32,13 @@ const AF_INET6: u16 = 10;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_NONE: u8 = 1;
 const IFF_UP: u32 = 1;
-/// The second request that makes a veth pair.
+const RTM_NEWNEIGH: u16 = 28;
+const NDA_LLADDR: u16 = 2;
+const AF_BRIDGE: u8 = 7;
+/// A static entry: one that ages could only be added to a port that has a carrier.
+const NUD_NOARP: u16 = 0x40;
+const NTF_MASTER: u8 = 0x04;
+/// What the requests behind the one that makes a veth pair do.
 const ATTACH_VETH: &str = "attach veth";
 /// `IFNAMSIZ` without the terminating zero byte.
 const NAME_MAX: usize = 15;
@@ -166,11 +172,12 @@ impl Rtnl {
         self.link(options.name)?.map(|l| l.index).ok_or(Error::Malformed("a new bridge is not there"))
     }
 
-    /// Makes a veth pair with one end, up, as a port of a bridge here and the other, down, in its namespace.
+    /// Makes a veth pair with one end, up, as a port of a bridge here and the other, down, in its namespace; the
+    /// number of the end here.
     ///
     /// # Errors
     /// `EEXIST` when a name is taken on either side, `ENODEV` when the bridge is gone.
-    pub fn create_veth(&mut self, pair: &VethPair<'_>) -> Result<()> {
+    pub fn create_veth(&mut self, pair: &VethPair<'_>) -> Result<u32> {
         let mut batch = Batch::new();
         batch.push("create veth", RTM_NEWLINK, ACK | CREATE | EXCL, &header(0, 0, 0), |a| {
             a.text(IFLA_IFNAME, pair.name);
@@ -186,22 +193,43 @@ impl Rtnl {
         batch.push(ATTACH_VETH, RTM_NEWLINK, ACK, &header(0, IFF_UP, IFF_UP), |a| {
             a.text(IFLA_IFNAME, pair.name);
             a.u32(IFLA_MASTER, pair.master);
-            if pair.isolated {
-                a.nest(IFLA_LINKINFO, |a| {
-                    a.text(INFO_SLAVE_KIND, "bridge");
-                    a.nest(INFO_SLAVE_DATA, |a| a.u8(BRPORT_ISOLATED, 1));
-                });
-            }
             if pair.no_ipv6_address {
                 no_ipv6_address(a);
             }
         });
-        self.socket.send(batch).map_err(|e| {
+        if pair.isolated {
+            // Of its own: the settings of a port are taken before those of the link, so before it is a port.
+            batch.push(ATTACH_VETH, RTM_NEWLINK, ACK, &header(0, 0, 0), |a| {
+                a.text(IFLA_IFNAME, pair.name);
+                a.nest(IFLA_LINKINFO, |a| {
+                    a.text(INFO_SLAVE_KIND, "bridge");
+                    a.nest(INFO_SLAVE_DATA, |a| a.u8(BRPORT_ISOLATED, 1));
+                });
+            });
+        }
+        let made = self.socket.send(batch).and_then(|()| self.learn(pair));
+        made.map_err(|e| {
             if matches!(e, Error::Refused { operation: ATTACH_VETH, .. }) {
                 self.undo_veth(pair.name);
             }
             e.about(pair.name)
         })
+    }
+
+    /// Tells the bridge where the peer's Ethernet address is. The last owner of the address may have left a port that the
+    /// kernel has not yet removed, and the bridge would send there until the new owner speaks.
+    fn learn(&mut self, pair: &VethPair<'_>) -> Result<u32> {
+        let link = self.link(pair.name)?.ok_or(Error::Malformed("a new interface is not there"))?;
+        let mut neighbour = [0; 12];
+        neighbour[0] = AF_BRIDGE;
+        neighbour[4..8].copy_from_slice(&link.index.to_ne_bytes());
+        neighbour[8..10].copy_from_slice(&NUD_NOARP.to_ne_bytes());
+        neighbour[10] = NTF_MASTER;
+        let mut batch = Batch::new();
+        batch.push(ATTACH_VETH, RTM_NEWNEIGH, ACK | CREATE | REPLACE, &neighbour, |a| {
+            a.bytes(NDA_LLADDR, &pair.peer_mac.octets());
+        });
+        self.socket.send(batch).map(|()| link.index)
     }
 
     /// Deletes a pair that could not be attached.
@@ -261,6 +289,17 @@ impl Rtnl {
         let mut batch = Batch::new();
         batch.push("look up interface", RTM_GETLINK, 0, &header(0, 0, 0), |a| a.text(IFLA_IFNAME, name));
         self.get_link(batch, name)
+    }
+
+    /// Makes what follows from an interface's carrier true now: the bridge port forwards, the interface sends. Else a worker of
+    /// the kernel does it some time later, after any namespace that is just being torn down, and the first packets are lost,
+    /// which costs their sender a second. Asking for the interface does so since Linux 6.8 (`rtnl_getlink`); on an older kernel
+    /// it changes nothing.
+    ///
+    /// # Errors
+    /// Any refusal but "no such device".
+    pub fn settle(&mut self, index: u32) -> Result<()> {
+        self.link_by_index(index).map(drop)
     }
 
     /// The interface numbered `index`.

@@ -38,7 +38,7 @@ fn nft_reads_the_table_as_it_is_meant() {
             "elements = { \"br-three\" }",
             "type filter hook forward priority filter + 1; policy accept;",
             "type nat hook prerouting priority dstnat + 1; policy accept;",
-            "type nat hook output priority dstnat + 1; policy accept;",
+            "type nat hook output priority -99; policy accept;",
             "type nat hook postrouting priority srcnat + 1; policy accept;",
             "type filter hook prerouting priority raw; policy accept;",
             "iifname @bridges ip daddr 127.0.0.0/8 drop",

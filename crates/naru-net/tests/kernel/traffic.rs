@@ -225,3 +225,20 @@ fn an_open_connection_outlives_a_new_engine() {
         assert_eq!(Container::on(&host, &spec).ip(), Ipv4Addr::new(172, 17, 0, 3), "the address is still taken");
     });
 }
+
+#[test]
+fn the_first_packet_gets_through_while_namespaces_are_torn_down() {
+    on_private_host(|| {
+        let host = open();
+        let spec = network(1, "naru0", "172.17.0.0/16");
+        host.ensure(&spec).unwrap();
+        let (listener, port) = listen();
+        for round in 0..25 {
+            let container = Container::on(&host, &spec);
+            // A lost first packet is sent again after a second, which `talk` does not wait for.
+            let seen = talk(&container.netns, &listener, Ipv4Addr::new(172, 17, 0, 1), port);
+            assert_eq!(seen, Some(IpAddr::V4(container.ip())), "round {round}");
+            host.detach(&container.endpoint);
+        }
+    });
+}
