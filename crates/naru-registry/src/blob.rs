@@ -85,7 +85,7 @@ pub struct Download {
     digest: Digest,
     size: u64,
     position: u64,
-    /// Where the current count of failures began.
+    /// The furthest that any connection came: who starts over again and again makes no progress.
     mark: u64,
     failed: u32,
     pause: Option<Duration>,
@@ -122,7 +122,6 @@ impl Download {
                 self.position = blob.start;
                 let blob = self.blob.insert(blob);
                 if restarted {
-                    self.mark = 0;
                     return Ok(Some(DownloadEvent::Restart));
                 }
                 blob
@@ -138,7 +137,7 @@ impl Download {
         if self.position.saturating_sub(self.mark) >= PROGRESS {
             self.failed = 0;
         }
-        self.mark = self.position;
+        self.mark = self.mark.max(self.position);
         self.failed += 1;
         match self.session.client().config().retry.delay(self.failed) {
             Some(delay) if failure.is_retryable() => {
@@ -158,7 +157,7 @@ impl Session {
             digest: digest.clone(),
             size,
             position: if offset <= size { offset } else { 0 },
-            mark: offset,
+            mark: if offset <= size { offset } else { 0 },
             failed: 0,
             pause: None,
             blob: None,

@@ -30,7 +30,9 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Where host names are looked up.
     pub resolver: ResolverConfig,
-    /// The size of one PATCH when a registry doesn't take a blob in one request.
+    /// Blobs larger than this are uploaded in chunks from the start; smaller ones only if the registry refuses one request.
+    pub single_upload_limit: u64,
+    /// The size of such a chunk.
     pub chunk: u64,
 }
 
@@ -48,6 +50,7 @@ impl Default for Config {
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
             resolver: ResolverConfig::default(),
+            single_upload_limit: u64::MAX,
             chunk: 16 << 20,
         }
     }

@@ -4,10 +4,11 @@ use crate::auth::basic;
 use crate::cidr::Cidr;
 use crate::location::default_port;
 use http::Uri;
+use std::fmt;
 use std::net::IpAddr;
 
 /// Which proxies to use.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Proxies {
     /// For `http://` URLs.
     pub http: Option<String>,
@@ -24,6 +25,15 @@ pub(crate) struct Hop {
     pub(crate) port: u16,
     /// `Proxy-Authorization`, if its URL has an account.
     pub(crate) authorization: Option<String>,
+}
+
+impl fmt::Debug for Proxies {
+    /// Without accounts: this may reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = |p: &Option<String>| p.as_deref().map(|p| p.rsplit('@').next().unwrap_or_default().to_owned());
+        let (http, https) = (bare(&self.http), bare(&self.https));
+        f.debug_struct("Proxies").field("http", &http).field("https", &https).field("no_proxy", &self.no_proxy).finish()
+    }
 }
 
 impl Proxies {
@@ -149,6 +159,8 @@ mod tests {
         assert_eq!(hop.authorization.unwrap(), basic("joe", "p@ss"));
         assert_eq!(parse_hop("proxy").unwrap().port, 80);
         assert!(parse_hop("socks5://joe:secret@x").is_err_and(|e| !e.contains("secret")));
+        let shown = format!("{:?}", Proxies { https: Some("http://joe:secret@x:1".into()), ..Proxies::default() });
+        assert!(shown.contains("x:1") && !shown.contains("secret"), "{shown}");
         assert_eq!(unescape("%zz%4%41é"), "%zz%4Aé");
     }
 }

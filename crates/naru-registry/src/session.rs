@@ -5,6 +5,7 @@ use crate::challenge::{Challenge, parse_challenges};
 use crate::client::Client;
 use crate::endpoint::{Endpoint, Target};
 use crate::errors::{Failure, Request, Result, Transport as Kind};
+use crate::location;
 use crate::token::Grant;
 use crate::transport::{Answer, Call};
 use http::HeaderValue;
@@ -157,6 +158,10 @@ pub(crate) async fn authorized(
     let mut refused: Option<String> = None;
     loop {
         let mut call = make(endpoint)?;
+        if location::origin(&call.url) != location::origin(&endpoint.url("")?) {
+            // A place that the registry named on another server, as for an upload: its URL must do.
+            return client.0.transport.send(call).await;
+        }
         let request = Request { method: call.method.clone(), url: call.url.to_string() };
         let credentials = credentials(client, endpoint, auth, scopes, challenge.as_ref(), refused.as_deref())
             .await

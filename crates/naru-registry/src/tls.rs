@@ -154,3 +154,91 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
         other => format!("tls: {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+    use std::fs;
+    use std::process::{Command, Stdio};
+
+    /// A folder with an authority (`ca.crt`), what it signed for `reg.test` (`reg.pem`), and the keys of both.
+    fn make_authority() -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("naru-tls-{}-{:?}", std::process::id(), std::thread::current().id()));
+        fs::create_dir_all(&folder).unwrap();
+        let openssl = |args: &str| {
+            let done =
+                Command::new("openssl").args(args.split(' ')).current_dir(&folder).stderr(Stdio::null()).status();
+            assert!(done.unwrap().success(), "openssl {args}");
+        };
+        let ec = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        openssl(&format!("req -x509 {ec} -subj /CN=ca -keyout ca.pem -out ca.crt"));
+        openssl(&format!(
+            "req -x509 {ec} -subj /CN=reg -addext subjectAltName=DNS:reg.test -addext basicConstraints=critical,CA:FALSE \
+             -CA ca.crt -CAkey ca.pem -keyout reg.key.pem -out reg.pem"
+        ));
+        folder
+    }
+
+    /// Shakes hands in memory; the client's error.
+    fn handshake(client: ClientConfig, folder: &Path, name: &'static str) -> Result<(), rustls::Error> {
+        let chain = read_certificates(&folder.join("reg.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.join("reg.key.pem")).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap()).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut wire = wire.as_slice();
+            while !wire.is_empty() {
+                client.read_tls(&mut wire).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_trusted() {
+        let folder = make_authority();
+        handshake(verifying(Some(&folder)).unwrap(), &folder, "reg.test").unwrap();
+        handshake(unverified().unwrap(), &folder, "other.test").unwrap();
+        let unknown = handshake(verifying(None).unwrap(), &folder, "reg.test").unwrap_err();
+        assert_eq!(
+            explain(&unknown),
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+        );
+        let misnamed = handshake(verifying(Some(&folder)).unwrap(), &folder, "other.test").unwrap_err();
+        assert!(explain(&misnamed).ends_with("x509: certificate is not valid for this host name"), "{misnamed}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn client_certificates_come_in_pairs() {
+        let folder = make_authority();
+        fs::copy(folder.join("reg.pem"), folder.join("me.cert")).unwrap();
+        let e = verifying(Some(&folder)).unwrap_err();
+        assert!(e.contains("missing key") && e.contains("CA certificates must use the extension .crt"), "{e}");
+        fs::copy(folder.join("reg.key.pem"), folder.join("me.key")).unwrap();
+        assert!(verifying(Some(&folder)).unwrap().client_auth_cert_resolver.has_certs());
+        fs::remove_file(folder.join("me.cert")).unwrap();
+        assert!(verifying(Some(&folder)).unwrap_err().contains("missing client certificate"));
+        fs::write(folder.join("bad.crt"), "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n").unwrap();
+        fs::remove_file(folder.join("me.key")).unwrap();
+        assert!(verifying(Some(&folder)).unwrap_err().contains("bad.crt"));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -77,6 +77,15 @@ impl Call {
     }
 }
 
+/// A request without its body: what stays the same over redirects.
+struct Head {
+    method: Method,
+    url: Uri,
+    headers: HeaderMap,
+    trust: Trust,
+    patient: bool,
+}
+
 /// An answer, after redirects.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -196,47 +205,49 @@ impl Transport {
     }
 
     /// Sends a request and follows redirects of GET and HEAD. An answer of any status is `Ok`.
-    pub(crate) async fn send(&self, mut call: Call) -> Result<Answer> {
-        call.headers.insert(USER_AGENT, self.user_agent.clone());
-        let mut body = call.body.take();
+    pub(crate) async fn send(&self, call: Call) -> Result<Answer> {
+        // Apart from the body, which no two threads may share, so that callers' futures can move between threads.
+        let Call { method, url, headers, mut body, trust, patient } = call;
+        let mut head = Head { method, url, headers, trust, patient };
+        head.headers.insert(USER_AGENT, self.user_agent.clone());
         for _ in 0..=REDIRECT_LIMIT {
-            let answer = self.send_once(&call, body.take()).await?;
+            let answer = self.send_once(&head, body.take()).await?;
             let redirect = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !redirect || !matches!(call.method, Method::GET | Method::HEAD) {
+            if !redirect || !matches!(head.method, Method::GET | Method::HEAD) {
                 return Ok(answer);
             }
-            let Some(next) = answer.header(LOCATION).and_then(|l| location::join(&call.url, l)) else {
+            let Some(next) = answer.header(LOCATION).and_then(|l| location::join(&head.url, l)) else {
                 return Err(answer.protocol("redirect without a usable location"));
             };
-            if location::origin(&next) != location::origin(&call.url) {
-                call.headers.remove(AUTHORIZATION);
+            if location::origin(&next) != location::origin(&head.url) {
+                head.headers.remove(AUTHORIZATION);
             }
-            call.url = next;
+            head.url = next;
         }
-        let request = Request { method: call.method, url: call.url.to_string() };
+        let request = Request { method: head.method, url: head.url.to_string() };
         Err(Failure::Protocol { request, detail: format!("stopped after {REDIRECT_LIMIT} redirects") })
     }
 
-    async fn send_once(&self, call: &Call, body: Option<Body>) -> Result<Answer> {
-        let request = Request { method: call.method.clone(), url: call.url.to_string() };
-        let client = self.client(call).await?;
+    async fn send_once(&self, head: &Head, body: Option<Body>) -> Result<Answer> {
+        let request = Request { method: head.method.clone(), url: head.url.to_string() };
+        let client = self.client(head).await?;
         let empty = || Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut outgoing = http::Request::new(body.unwrap_or_else(empty));
-        *outgoing.method_mut() = call.method.clone();
-        *outgoing.uri_mut() = call.url.clone();
-        *outgoing.headers_mut() = call.headers.clone();
-        if call.url.scheme_str() == Some("http")
-            && let Ok(Some(hop)) = self.config.proxies.hop(&call.url)
+        *outgoing.method_mut() = head.method.clone();
+        *outgoing.uri_mut() = head.url.clone();
+        *outgoing.headers_mut() = head.headers.clone();
+        if head.url.scheme_str() == Some("http")
+            && let Ok(Some(hop)) = self.config.proxies.hop(&head.url)
             && let Some(value) = hop.authorization.and_then(|a| HeaderValue::from_str(&a).ok())
         {
             outgoing.headers_mut().insert(PROXY_AUTHORIZATION, value);
         }
-        let patience = if call.patient { Duration::from_secs(24 * 3600) } else { self.config.timeouts.answer };
+        let patience = if head.patient { Duration::from_secs(24 * 3600) } else { self.config.timeouts.answer };
         match timeout(patience, client.request(outgoing)).await {
             Ok(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 let idle = self.config.timeouts.idle;
-                let url = call.url.clone();
+                let url = head.url.clone();
                 Ok(Answer { request, url, status: parts.status, headers: parts.headers, body, idle })
             }
             Ok(Err(e)) => {
@@ -250,8 +261,8 @@ impl Transport {
         }
     }
 
-    async fn client(&self, call: &Call) -> Result<Http> {
-        let (profile, folder) = self.profile(call);
+    async fn client(&self, head: &Head) -> Result<Http> {
+        let (profile, folder) = self.profile(head);
         if let Some(known) = self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&profile) {
             return Ok(known.clone());
         }
@@ -279,9 +290,9 @@ impl Transport {
     }
 
     /// Reading the system's authorities takes milliseconds: plain http goes without.
-    fn profile(&self, call: &Call) -> (Profile, Option<std::path::PathBuf>) {
-        let host = match &call.trust {
-            Trust::Verified(host) if call.url.scheme_str() == Some("https") => host,
+    fn profile(&self, head: &Head) -> (Profile, Option<std::path::PathBuf>) {
+        let host = match &head.trust {
+            Trust::Verified(host) if head.url.scheme_str() == Some("https") => host,
             _ => return (Profile::Unverified, None),
         };
         let folder = self.config.certs_dir.join(host);

@@ -129,7 +129,7 @@ impl Upload<'_> {
     async fn run(&self) -> Result<()> {
         let policy = self.session.client().config().retry;
         let mut failed = 0;
-        let mut chunked = false;
+        let mut chunked = self.size > self.session.client().config().single_upload_limit;
         loop {
             let attempt = if chunked { self.in_chunks().await } else { self.at_once().await };
             let e = match attempt {
@@ -192,9 +192,8 @@ impl Upload<'_> {
             let answer = self.session.send(&self.target, make).await;
             let next = match answer {
                 Ok(answer) if matches!(answer.status.as_u16(), 201 | 202 | 204) => {
-                    let next = received(&answer).unwrap_or(end);
-                    place = crate::upload::place(&answer)?;
-                    next
+                    place = self::place(&answer).unwrap_or(place);
+                    received(&answer).unwrap_or(end)
                 }
                 // Ask where we are: after a broken connection, or when the registry counts otherwise.
                 Ok(answer) if answer.status.as_u16() != 416 => return Err(self.session.refusal(answer).await),
@@ -221,7 +220,7 @@ impl Upload<'_> {
         let at = place.clone();
         let answer = self.session.send(&self.target, |e| Ok(self.call(e, Method::GET, &at))).await?;
         let answer = self.session.expect(answer, &[200, 202, 204]).await?;
-        if let Ok(new) = crate::upload::place(&answer) {
+        if let Ok(new) = self::place(&answer) {
             *place = new;
         }
         Ok(received(&answer).unwrap_or(0))
