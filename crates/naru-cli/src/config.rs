@@ -90,9 +90,9 @@ impl Config {
             return helper_get(helper, registry);
         }
         let auths = self.data.get("auths")?.as_object()?;
-        let entry = auths.get(registry).or_else(|| {
-            auths.iter().find(|(key, _)| host_of(key) == host_of(registry)).map(|(_, entry)| entry)
-        })?;
+        let entry = auths
+            .get(registry)
+            .or_else(|| auths.iter().find(|(key, _)| host_of(key) == host_of(registry)).map(|(_, entry)| entry))?;
         let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut found = Credentials {
             username: field("username"),
@@ -115,7 +115,8 @@ impl Config {
     /// When the helper or the file refuses.
     pub fn store(&mut self, registry: &str, credentials: &Credentials) -> Result<(), String> {
         if let Some(helper) = self.helper(registry) {
-            let secret = if credentials.identity_token.is_empty() { &credentials.password } else { &credentials.identity_token };
+            let secret =
+                if credentials.identity_token.is_empty() { &credentials.password } else { &credentials.identity_token };
             let user = if credentials.identity_token.is_empty() { credentials.username.as_str() } else { "<token>" };
             let request = json!({"ServerURL": registry, "Username": user, "Secret": secret}).to_string();
             helper_call(helper, "store", &request)?;
@@ -170,8 +171,13 @@ impl Config {
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
         serde::Serialize::serialize(&self.data, &mut serializer).map_err(|e| e.to_string())?;
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp).map_err(problem)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(problem)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(problem)?;
         // A link to the real file stays a link.
         let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
@@ -183,7 +189,8 @@ impl Config {
 pub fn encode_auth(registry: &str, credentials: Option<&Credentials>) -> String {
     let mut object = Map::new();
     if let Some(c) = credentials {
-        for (key, value) in [("username", &c.username), ("password", &c.password), ("identitytoken", &c.identity_token)] {
+        for (key, value) in [("username", &c.username), ("password", &c.password), ("identitytoken", &c.identity_token)]
+        {
             if !value.is_empty() {
                 object.insert(key.into(), value.clone().into());
             }
@@ -239,11 +246,17 @@ mod tests {
     #[test]
     fn credentials_are_kept_and_forgotten() {
         let folder = scratch("auths");
-        std::fs::write(folder.join("config.json"), r#"{"psFormat":"x","auths":{"https://a.example/v1/":{"auth":"dTpwOnE="}}}"#).unwrap();
+        std::fs::write(
+            folder.join("config.json"),
+            r#"{"psFormat":"x","auths":{"https://a.example/v1/":{"auth":"dTpwOnE="}}}"#,
+        )
+        .unwrap();
         let mut config = Config::load(&folder);
         let found = config.credentials("a.example").unwrap();
         assert_eq!((found.username.as_str(), found.password.as_str()), ("u", "p:q"));
-        config.store("b.example", &Credentials { username: "n".into(), password: "s".into(), ..Default::default() }).unwrap();
+        config
+            .store("b.example", &Credentials { username: "n".into(), password: "s".into(), ..Default::default() })
+            .unwrap();
         let mut again = Config::load(&folder);
         assert_eq!(again.text("psFormat"), "x");
         assert_eq!(again.credentials("b.example").unwrap().password, "s");
@@ -254,7 +267,9 @@ mod tests {
 
     #[test]
     fn proxies_for_containers() {
-        let data = serde_json::from_str(r#"{"proxies":{"default":{"httpProxy":"http://p"},"tcp://x":{"noProxy":"n"}}}"#).unwrap();
+        let data =
+            serde_json::from_str(r#"{"proxies":{"default":{"httpProxy":"http://p"},"tcp://x":{"noProxy":"n"}}}"#)
+                .unwrap();
         let config = Config { path: PathBuf::new(), data };
         assert_eq!(config.proxies("unix:///s").len(), 2);
         assert_eq!(config.proxies("tcp://x")[1], ("no_proxy".to_owned(), "n".to_owned()));

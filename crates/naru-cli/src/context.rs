@@ -88,8 +88,7 @@ impl Context {
             None => Endpoint::Unix(PathBuf::from(DEFAULT_SOCKET)),
         };
         let agent = concat!("naru/", env!("CARGO_PKG_VERSION"), " (linux)");
-        let client =
-            Client::new(endpoint, agent, self.settings.api_version).with_headers(self.config().headers());
+        let client = Client::new(endpoint, agent, self.settings.api_version).with_headers(self.config().headers());
         if self.settings.host.is_none() {
             self.ensure_engine(&client)?;
         }
@@ -114,6 +113,12 @@ impl Context {
                 Err(_) => std::thread::sleep(Duration::from_micros(500)),
             }
         }
+    }
+
+    /// The names of the running command's flags.
+    pub fn command_flags(&self) -> impl Iterator<Item = &'static str> {
+        let command = crate::spec::commands().find(|c| c.paths.contains(&self.command));
+        command.into_iter().flat_map(|c| c.flags.iter()).flat_map(|l| l.iter()).map(|f| f.long)
     }
 
     /// Sends a request.

@@ -193,7 +193,12 @@ pub fn csv(line: &str) -> Result<Vec<String>, String> {
                     }
                     Some('"') => break,
                     Some(c) => field.push(c),
-                    None => return Err(format!("parse error on line 1, column {}: extraneous or missing \" in quoted-field", line.len() + 1)),
+                    None => {
+                        return Err(format!(
+                            "parse error on line 1, column {}: extraneous or missing \" in quoted-field",
+                            line.len() + 1
+                        ));
+                    }
                 }
             }
             if !matches!(chars.peek(), None | Some(',')) {
@@ -255,7 +260,8 @@ impl Matches {
             }
         }
         let mut out = parser.out;
-        out.defaults = flags.iter().flat_map(|l| l.iter()).map(|f| (f.long, f.default)).filter(|d| !d.1.is_empty()).collect();
+        out.defaults =
+            flags.iter().flat_map(|l| l.iter()).map(|f| (f.long, f.default)).filter(|d| !d.1.is_empty()).collect();
         Ok(out)
     }
 
@@ -397,7 +403,10 @@ mod tests {
     fn forms_of_flags() {
         let m = parse(&["-an5", "x", "--env", "A=b", "-e=C", "-eD=e=f", "--proxy=false", "y"], true).unwrap();
         assert!(m.bool("all") && !m.bool("proxy") && m.given("proxy"));
-        assert_eq!((m.int("last"), m.list("env"), m.args), (5, vec!["A=b", "C", "D=e=f"], vec!["x".into(), "y".to_owned()]));
+        assert_eq!(
+            (m.int("last"), m.list("env"), m.args.clone()),
+            (5, vec!["A=b", "C", "D=e=f"], vec!["x".into(), "y".to_owned()])
+        );
         let m = parse(&["-a=false", "x", "-a", "--", "-b"], true).unwrap();
         assert!(m.bool("all"));
         assert_eq!(m.args, ["x", "-b"]);

@@ -80,7 +80,9 @@ impl<'a> Format<'a> {
         let (template, is_table) = match format.trim() {
             "" | "table" if quiet => (listing.quiet.to_owned(), false),
             "" | "table" => (listing.table.to_owned(), true),
-            "raw" if !listing.raw.is_empty() => (if quiet { raw_quiet(listing) } else { listing.raw.to_owned() }, false),
+            "raw" if !listing.raw.is_empty() => {
+                (if quiet { raw_quiet(listing) } else { listing.raw.to_owned() }, false)
+            }
             "json" => ("{{json .}}".to_owned(), false),
             other => match other.strip_prefix("table") {
                 Some(rest) if rest.starts_with([' ', '\t', '\\', '{']) => (unescape(rest.trim()), true),
@@ -154,7 +156,11 @@ fn raw_quiet(listing: &Listing<'_>) -> String {
 
 /// Header cells are the header's words whatever function a cell goes through.
 fn strip_functions(template: &str) -> String {
-    template.replace("{{json .", "{{.").replace("{{ json .", "{{ .").replace("{{upper .", "{{.").replace("{{lower .", "{{.")
+    template
+        .replace("{{json .", "{{.")
+        .replace("{{ json .", "{{ .")
+        .replace("{{upper .", "{{.")
+        .replace("{{lower .", "{{.")
 }
 
 #[cfg(test)]
@@ -196,6 +202,9 @@ mod tests {
             render("{{.Foo}}", false).unwrap_err().message,
             "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.thing"
         );
-        assert_eq!(render("{{.ID", false).unwrap_err().message, "failed to parse template: template: :1: unclosed action");
+        assert_eq!(
+            render("{{.ID", false).unwrap_err().message,
+            "failed to parse template: template: :1: unclosed action"
+        );
     }
 }

@@ -133,7 +133,9 @@ mod tests {
     fn help_of_a_command() {
         let Found::Command(c, path, _) = spec::find(&["rm".to_owned()]) else { panic!() };
         let text = command("docker", c, path, 80);
-        assert!(text.starts_with("Usage:  docker rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRemove one or more containers\n"));
+        assert!(
+            text.starts_with("Usage:  docker rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRemove one or more containers\n")
+        );
         assert!(text.contains("\nAliases:\n  docker container rm, docker container remove, docker rm\n"));
         assert!(text.contains("  -f, --force     Force the removal of a running container (uses SIGKILL)\n"), "{text}");
     }

@@ -80,7 +80,9 @@ fn dispatch(context: &mut Context, words: &[String]) -> Outcome {
         }
         Err(Rejected::Bad(text)) => {
             let usage = format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]");
-            return Err(Failure::new(format!("{text}\n\n{usage}\n\nRun '{program} --help' for more information")).code(125));
+            return Err(
+                Failure::new(format!("{text}\n\n{usage}\n\nRun '{program} --help' for more information")).code(125)
+            );
         }
     };
     if global.bool("version") {
@@ -176,8 +178,7 @@ fn settings(global: &Matches) -> Result<Settings, Failure> {
     }
     let api_version = match variable("DOCKER_API_VERSION") {
         Some(text) => Some(
-            naru_client::Version::parse(&text)
-                .ok_or_else(|| Failure::new(format!("invalid API version: {text}")))?,
+            naru_client::Version::parse(&text).ok_or_else(|| Failure::new(format!("invalid API version: {text}")))?,
         ),
         None => None,
     };

@@ -144,7 +144,11 @@ mod tests {
             for flag in command.sorted_flags() {
                 assert!(longs.insert(flag.long), "{}: --{}", command.paths[0], flag.long);
                 assert!(flag.short.is_none_or(|c| shorts.insert(c)), "{}: -{:?}", command.paths[0], flag.short);
-                assert!(!flag.help.is_empty() && !flag.help.ends_with('.') || flag.help.contains(". "), "--{}", flag.long);
+                assert!(
+                    !flag.help.is_empty() && !flag.help.ends_with('.') || flag.help.contains(". "),
+                    "--{}",
+                    flag.long
+                );
             }
         }
     }

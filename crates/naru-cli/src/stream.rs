@@ -358,7 +358,9 @@ mod tests {
     fn detach_key_forms() {
         assert_eq!(parse_detach_keys("ctrl-p,ctrl-q"), Ok(DEFAULT_DETACH_KEYS.to_vec()));
         assert_eq!(parse_detach_keys("a,DEL,ctrl-@,ctrl-_"), Ok(vec![b'a', 127, 0, 31]));
-        assert!(parse_detach_keys("ctrl-A").is_err() && parse_detach_keys("").is_err() && parse_detach_keys("ab").is_err());
+        assert!(
+            parse_detach_keys("ctrl-A").is_err() && parse_detach_keys("").is_err() && parse_detach_keys("ab").is_err()
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ impl Tabs {
     /// Lays `text` out.
     pub fn align(self, text: &str) -> String {
         let lines: Vec<Vec<&str>> = text.split('\n').map(|l| l.split('\t').collect()).collect();
-        let mut layout = Layout { tabs: self, lines: &lines, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
+        let mut layout =
+            Layout { tabs: self, lines: &lines, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
         layout.format(0, lines.len());
         layout.out.pop();
         layout.out

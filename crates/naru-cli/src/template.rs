@@ -3,29 +3,100 @@
 use crate::failure::Failure;
 use gotmpl::{MissingKey, Template, TemplateError, Value};
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Marks a map whose JSON is printed with `<`, `>` and `&` escaped, as docker's rows are.
 pub const ROW_MARK: &str = "\0row";
 
-/// The order of the keys of objects that came as JSON, by the address of the map that holds them: template maps are sorted, but
-/// `json` prints an object as the engine sent it.
-#[derive(Clone, Default)]
-struct Orders(Arc<Mutex<HashMap<usize, Vec<Arc<str>>>>>);
+/// What template values lose of the JSON that they come from, by the address of the map or list that holds them: the order of
+/// an object's keys (template maps are sorted, but `json` prints an object as the engine sent it), and whether an empty map or
+/// list was `null` (a template prints `[]` for it, `json` prints `null`).
+#[derive(Default)]
+struct Origin {
+    keys: HashMap<usize, Vec<Arc<str>>>,
+    nulls: HashSet<usize>,
+}
 
-impl Orders {
+#[derive(Clone, Default)]
+struct Origins(Arc<Mutex<Origin>>);
+
+impl Origins {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Origin> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn keys(&self, map: &Arc<BTreeMap<Arc<str>, Value>>) -> Vec<Arc<str>> {
-        let orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.get(&Arc::as_ptr(map).addr()).cloned().unwrap_or_else(|| map.keys().cloned().collect())
+        let known = self.lock().keys.get(&Arc::as_ptr(map).addr()).cloned();
+        known.unwrap_or_else(|| map.keys().cloned().collect())
+    }
+
+    fn is_null(&self, address: usize) -> bool {
+        self.lock().nulls.contains(&address)
     }
 }
+
+/// Fields that hold lists, so that their `null` is an empty list to a template.
+const LISTS: &[&str] = &[
+    "Aliases",
+    "Args",
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "ReadonlyPaths",
+    "RepoDigests",
+    "RepoTags",
+    "SecurityOpt",
+    "Shell",
+    "Ulimits",
+    "VolumesFrom",
+    "Warnings",
+];
+
+/// Fields that hold maps, likewise.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Containers",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Status",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
 
 /// A parsed template, ready to be run on many rows.
 pub struct Parsed {
     template: Template,
     name: &'static str,
-    orders: Orders,
+    origins: Origins,
 }
 
 /// `\t` and `\n` in a template argument are a tab and a line end.
@@ -39,10 +110,10 @@ impl Parsed {
     /// # Errors
     /// With the template's own message: `template: :1: unclosed action`.
     pub fn new(name: &'static str, text: &str) -> Result<Self, String> {
-        let orders = Orders::default();
-        let template = functions(Template::new(name), orders.clone()).missing_key(MissingKey::Error);
+        let origins = Origins::default();
+        let template = functions(Template::new(name), origins.clone()).missing_key(MissingKey::Error);
         let template = template.parse(&call_label(text)).map_err(|e| parse_problem(name, &e))?;
-        Ok(Self { template, name, orders })
+        Ok(Self { template, name, origins })
     }
 
     /// Runs it on an object of the API.
@@ -50,10 +121,11 @@ impl Parsed {
     /// # Errors
     /// As [`Parsed::execute`].
     pub fn execute_json(&self, data: &Json) -> Result<String, String> {
-        let mut orders = HashMap::new();
-        let value = convert(data, &mut orders);
-        *self.orders.0.lock().unwrap_or_else(PoisonError::into_inner) = orders;
-        self.execute(&value)
+        let mut origin = Origin::default();
+        let value = convert("", data, &mut origin);
+        *self.origins.lock() = origin;
+        // Docker's objects have pointers where ours have nothing.
+        self.execute(&value).map(|text| text.replace("<no value>", "<nil>"))
     }
 
     /// Runs it on `data`.
@@ -116,9 +188,12 @@ fn call_label_in(action: &str) -> String {
     out
 }
 
-fn functions(template: Template, orders: Orders) -> Template {
+fn functions(template: Template, origins: Origins) -> Template {
     template
-        .func("json", move |args| Ok(text(go_json(args.first().unwrap_or(&Value::Nil), &orders))))
+        .func("json", move |args| match args {
+            [value] => Ok(text(go_json(value, &origins))),
+            _ => Err(TemplateError::Exec(format!("wrong number of args for json: want 1 got {}", args.len()))),
+        })
         .func("split", |args| {
             let (s, sep) = (string(args, 0), string(args, 1));
             let parts: Vec<Value> = if sep.is_empty() {
@@ -170,23 +245,25 @@ fn title(s: &str) -> String {
 }
 
 /// A value as Go's encoder prints it, compact.
-fn go_json(value: &Value, orders: &Orders) -> String {
+fn go_json(value: &Value, origins: &Origins) -> String {
     let mut out = String::new();
-    write_json(&mut out, value, orders, false);
+    write_json(&mut out, value, origins, false);
     out
 }
 
-fn write_json(out: &mut String, value: &Value, orders: &Orders, html: bool) {
+fn write_json(out: &mut String, value: &Value, origins: &Origins, html: bool) {
     match value {
         Value::Nil | Value::Function(_) => out.push_str("null"),
         Value::String(s) => json_string(out, s, html),
+        Value::List(items) if items.is_empty() && origins.is_null(Arc::as_ptr(items).addr()) => out.push_str("null"),
+        Value::Map(map) if map.is_empty() && origins.is_null(Arc::as_ptr(map).addr()) => out.push_str("null"),
         Value::List(items) => {
             out.push('[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
-                write_json(out, item, orders, html);
+                write_json(out, item, origins, html);
             }
             out.push(']');
         }
@@ -194,7 +271,7 @@ fn write_json(out: &mut String, value: &Value, orders: &Orders, html: bool) {
             let html = html || map.contains_key(ROW_MARK);
             out.push('{');
             let mut first = true;
-            for key in orders.keys(map) {
+            for key in origins.keys(map) {
                 let Some(item) = map.get(&key) else { continue };
                 if matches!(item, Value::Function(_)) || &*key == ROW_MARK {
                     continue;
@@ -204,7 +281,7 @@ fn write_json(out: &mut String, value: &Value, orders: &Orders, html: bool) {
                 }
                 json_string(out, &key, html);
                 out.push(':');
-                write_json(out, item, orders, html);
+                write_json(out, item, origins, html);
             }
             out.push('}');
         }
@@ -223,8 +300,19 @@ fn json_string(out: &mut String, s: &str, html: bool) {
     }
 }
 
-fn convert(json: &Json, orders: &mut HashMap<usize, Vec<Arc<str>>>) -> Value {
+/// JSON as a template's value; `field` is the name of the field that holds it.
+fn convert(field: &str, json: &Json, origin: &mut Origin) -> Value {
     match json {
+        Json::Null if LISTS.contains(&field) => {
+            let list: Arc<[Value]> = Arc::new([]);
+            origin.nulls.insert(Arc::as_ptr(&list).addr());
+            Value::List(list)
+        }
+        Json::Null if MAPS.contains(&field) => {
+            let map = Arc::new(BTreeMap::new());
+            origin.nulls.insert(Arc::as_ptr(&map).addr());
+            Value::Map(map)
+        }
         Json::Null => Value::Nil,
         Json::Bool(b) => Value::Bool(*b),
         Json::Number(n) => match (n.as_i64(), n.as_u64()) {
@@ -233,12 +321,12 @@ fn convert(json: &Json, orders: &mut HashMap<usize, Vec<Arc<str>>>) -> Value {
             (None, None) => Value::Float(n.as_f64().unwrap_or(0.0)),
         },
         Json::String(s) => text(s.clone()),
-        Json::Array(items) => Value::List(items.iter().map(|i| convert(i, orders)).collect()),
+        Json::Array(items) => Value::List(items.iter().map(|i| convert("", i, origin)).collect()),
         Json::Object(object) => {
             let keys: Vec<Arc<str>> = object.keys().map(|k| Arc::from(k.as_str())).collect();
-            let map = keys.iter().cloned().zip(object.values().map(|v| convert(v, orders))).collect();
-            let map: Arc<BTreeMap<_, _>> = Arc::new(map);
-            orders.insert(Arc::as_ptr(&map).addr(), keys);
+            let values = object.iter().map(|(k, v)| convert(k, v, origin));
+            let map: Arc<BTreeMap<_, _>> = Arc::new(keys.iter().cloned().zip(values.collect::<Vec<_>>()).collect());
+            origin.keys.insert(Arc::as_ptr(&map).addr(), keys);
             Value::Map(map)
         }
     }
@@ -259,7 +347,7 @@ mod tests {
 
     #[test]
     fn docker_functions() {
-        let data = r#"{"s":"a,b","l":["x","y"],"m":{"k":"<v>"},"n":3,"t":true,"e":null,"o":{"z":1,"a":{"y":2,"b":3}}}"#;
+        let data = r#"{"s":"a,b","l":["x","y"],"m":{"k":"<v>"},"n":3,"t":true,"e":null,"Env":null,"Labels":null,"o":{"z":1,"a":{"y":2,"b":3}}}"#;
         for (template, text) in [
             ("{{json .m}} {{json .o}}", r#"{"k":"<v>"} {"z":1,"a":{"y":2,"b":3}}"#),
             ("{{json .l}} {{json .n}} {{json .e}}", r#"["x","y"] 3 null"#),
@@ -270,6 +358,7 @@ mod tests {
             ("{{if .t}}{{printf \"%s-%d\" .s .n}}{{end}}", "a,b-3"),
             ("{{index .m \"k\"}} {{len .l}} {{.e}}", "<v> 2 <nil>"),
             ("{{println .n}}", "3\n"),
+            ("{{.Env}} {{json .Env}} {{.Labels}} {{json .Labels}}", "[] null map[] null"),
             ("{{.m}} {{.l}}", "map[k:<v>] [x y]"),
         ] {
             assert_eq!(run(template, data).as_deref(), Ok(text), "{template}");

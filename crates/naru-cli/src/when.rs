@@ -1,7 +1,7 @@
 //! Points in time: what `--since` and `--until` accept, and how docker prints times.
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 use naru_base::duration;
 
 /// Seconds since 1970, now.
@@ -15,16 +15,17 @@ pub fn now() -> i64 {
 /// # Errors
 /// When it is none of them.
 pub fn api_timestamp(value: &str) -> Result<String, String> {
-    api_timestamp_at(value, &Zoned::now())
+    api_timestamp_at(value, &ZonedDateTime::now())
 }
 
-fn api_timestamp_at(value: &str, now: &Zoned) -> Result<String, String> {
+fn api_timestamp_at(value: &str, now: &ZonedDateTime) -> Result<String, String> {
     if let Ok(nanos) = duration::parse(value) {
         let at = i128::from(now.timestamp().as_nanosecond() as i64).saturating_sub(i128::from(nanos));
         return Ok(at.div_euclid(i128::from(duration::SECOND)).to_string());
     }
     if value.contains(['-', 'T', ':']) && !value.starts_with('-') {
-        let at = parse_date(value, now.time_zone()).ok_or_else(|| format!("failed to parse value as time or duration: {value:?}"))?;
+        let at = parse_date(value, now.time_zone())
+            .ok_or_else(|| format!("failed to parse value as time or duration: {value:?}"))?;
         let nanos = at.as_nanosecond();
         let second = i128::from(duration::SECOND);
         return Ok(format!("{}.{:09}", nanos.div_euclid(second), nanos.rem_euclid(second)));
@@ -64,7 +65,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
 
 /// As Go prints a time: `2024-01-02 03:04:05.6 +0000 UTC`.
 pub fn go_time(at: Timestamp, zone: &TimeZone) -> String {
-    let zoned = at.to_zoned(zone.clone());
+    let zoned = at.to_zoned_datetime(zone.clone());
     let fraction = go_fraction(at);
     zoned.strftime(&format!("%Y-%m-%d %H:%M:%S{fraction} %z %Z")).to_string()
 }
@@ -85,7 +86,7 @@ pub fn go_time_of_seconds(seconds: i64) -> String {
 /// RFC 3339 in local time with whole seconds.
 pub fn rfc3339_of_seconds(seconds: i64) -> String {
     let Ok(at) = Timestamp::from_second(seconds) else { return String::new() };
-    let zoned = at.to_zoned(TimeZone::system());
+    let zoned = at.to_zoned_datetime(TimeZone::system());
     let offset = zoned.offset().seconds();
     let format = if offset == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%:z" };
     zoned.strftime(format).to_string()
@@ -94,7 +95,7 @@ pub fn rfc3339_of_seconds(seconds: i64) -> String {
 /// RFC 3339 in local time with all nine digits, as event lines begin.
 pub fn rfc3339_nano(nanos: i64) -> String {
     let Ok(at) = Timestamp::from_nanosecond(i128::from(nanos)) else { return String::new() };
-    let zoned = at.to_zoned(TimeZone::system());
+    let zoned = at.to_zoned_datetime(TimeZone::system());
     let zone = if zoned.offset().seconds() == 0 { "Z" } else { "%:z" };
     zoned.strftime(&format!("%Y-%m-%dT%H:%M:%S.%9f{zone}")).to_string()
 }
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn since_forms() {
-        let now: Zoned = "2024-01-02T03:04:05+02:00[+02:00]".parse().unwrap();
+        let now: ZonedDateTime = "2024-01-02T03:04:05+02:00[+02:00]".parse().unwrap();
         let at = |s: &str| api_timestamp_at(s, &now);
         let unix = now.timestamp().as_second();
         assert_eq!(at("10m"), Ok((unix - 600).to_string()));

@@ -25,6 +25,22 @@ pub struct Client {
     idle: Idle,
 }
 
+/// What a client is made from, to make another one in a different thread.
+#[derive(Debug, Clone)]
+pub struct ClientSpec {
+    endpoint: Endpoint,
+    agent: String,
+    version: Version,
+    headers: Vec<(String, String)>,
+}
+
+impl ClientSpec {
+    /// A client that speaks the version that the first one settled on.
+    pub fn into_client(self) -> Client {
+        Client::new(self.endpoint, self.agent, Some(self.version)).with_headers(self.headers)
+    }
+}
+
 /// An answer: its status, headers and the body yet to be read.
 #[derive(Debug)]
 pub struct Response {
@@ -72,6 +88,16 @@ impl Client {
     pub fn with_headers(mut self, headers: Vec<(String, String)>) -> Self {
         self.headers = headers;
         self
+    }
+
+    /// What it takes to make a client like this one.
+    pub fn spec(&self) -> ClientSpec {
+        ClientSpec {
+            endpoint: self.endpoint.clone(),
+            agent: self.agent.clone(),
+            version: self.version(),
+            headers: self.headers.clone(),
+        }
     }
 
     /// The engine's address.

@@ -17,7 +17,7 @@ mod query;
 
 pub use api::Version;
 pub use body::BodyReader;
-pub use client::{Client, Hijacked, Response};
+pub use client::{Client, ClientSpec, Hijacked, Response};
 pub use endpoint::{Endpoint, Stream};
 pub use error::{Error, Result};
 pub use http::{Body, Method, Request};

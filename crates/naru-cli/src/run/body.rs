@@ -355,8 +355,8 @@ fn host_config(m: &Matches) -> Result<HostConfig, String> {
         volume_driver: text("volume-driver"),
         volumes_from: some(owned(m, "volumes-from")),
         annotations: environment::pairs(&m.list("annotation")),
-        cap_add: some(owned(m, "cap-add")),
-        cap_drop: some(owned(m, "cap-drop")),
+        cap_add: some(capabilities(&m.list("cap-add"))),
+        cap_drop: some(capabilities(&m.list("cap-drop"))),
         cgroupns_mode: text("cgroupns"),
         dns: owned(m, "dns"),
         dns_options: owned(m, "dns-option"),
@@ -397,6 +397,22 @@ fn log_config(m: &Matches) -> Result<LogConfig, String> {
     Ok(LogConfig { kind, config })
 }
 
+/// `net_admin` as `CAP_NET_ADMIN`, each once and in order; `ALL` takes the place of all others.
+fn capabilities(names: &[&str]) -> Vec<String> {
+    let normal = |name: &&str| match name.trim().to_uppercase() {
+        all if all == "ALL" => all,
+        whole if whole.starts_with("CAP_") => whole,
+        bare => format!("CAP_{bare}"),
+    };
+    let mut out: Vec<String> = names.iter().map(normal).collect();
+    if out.iter().any(|c| c == "ALL") {
+        return vec!["ALL".into()];
+    }
+    out.sort();
+    out.dedup();
+    out
+}
+
 fn storage_options(m: &Matches) -> Result<BTreeMap<String, String>, String> {
     let options = m.list("storage-opt");
     if options.iter().any(|o| !o.contains('=')) {
@@ -406,7 +422,8 @@ fn storage_options(m: &Matches) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn tmpfs(m: &Matches) -> BTreeMap<String, String> {
-    let split = |t: &str| t.split_once(':').map_or((t.to_owned(), String::new()), |(p, o)| (p.to_owned(), o.to_owned()));
+    let split =
+        |t: &str| t.split_once(':').map_or((t.to_owned(), String::new()), |(p, o)| (p.to_owned(), o.to_owned()));
     m.list("tmpfs").into_iter().map(split).collect()
 }
 

@@ -107,7 +107,12 @@ mod tests {
     fn small_checks() {
         assert!(attach("STDIN").is_ok() && attach("x").is_err());
         assert!(ip("1.1.1.1").is_ok() && ip("::1").is_ok() && ip("1.1").is_err());
-        assert!(dns_search("a.b").is_ok() && dns_search(".").is_ok() && dns_search("a..b").is_err() && dns_search("1").is_err());
+        assert!(
+            dns_search("a.b").is_ok()
+                && dns_search(".").is_ok()
+                && dns_search("a..b").is_err()
+                && dns_search("1").is_err()
+        );
     }
 
     proptest::proptest! {

@@ -38,11 +38,7 @@ pub fn parse_device(value: &str) -> Result<Option<Device>, String> {
     if !container.starts_with('/') {
         return Err(format!("{container} is not an absolute path"));
     }
-    Ok(Some(Device {
-        path_on_host: host.into(),
-        path_in_container: container.into(),
-        cgroup_permissions: mode.into(),
-    }))
+    Ok(Some(Device { path_on_host: host.into(), path_in_container: container.into(), cgroup_permissions: mode.into() }))
 }
 
 /// Whether it is the name of a CDI device, `vendor/class=name`.
@@ -108,9 +104,9 @@ pub fn parse_gpus(value: &str) -> Result<DeviceRequest, String> {
             "driver" => request.driver = v,
             "count" if v == "all" => request.count = -1,
             "count" => {
-                request.count = v
-                    .parse()
-                    .map_err(|_| format!("invalid count ({v}): value must be either \"all\" or an integer: invalid syntax"))?;
+                request.count = v.parse().map_err(|_| {
+                    format!("invalid count ({v}): value must be either \"all\" or an integer: invalid syntax")
+                })?;
             }
             "device" => request.device_ids = Some(csv(&v)?),
             "capabilities" => {
@@ -143,8 +139,21 @@ pub struct Ulimit {
 }
 
 const ULIMITS: &[&str] = &[
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Reads `name=soft[:hard]`.
@@ -157,7 +166,8 @@ pub fn parse_ulimit(value: &str) -> Result<Ulimit, String> {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |s: &str| {
-        s.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {}: invalid syntax", naru_base::human::go_quote(s)))
+        s.parse::<i64>()
+            .map_err(|_| format!("strconv.ParseInt: parsing {}: invalid syntax", naru_base::human::go_quote(s)))
     };
     let parts: Vec<&str> = limits.split(':').collect();
     let (soft, hard) = match parts[..] {
@@ -189,7 +199,10 @@ pub struct Weight {
 }
 
 fn device_path(value: &str) -> Result<(&str, &str), String> {
-    let (path, rest) = value.split_once(':').filter(|(p, r)| !p.is_empty() && !r.is_empty()).ok_or_else(|| format!("bad format: {value}"))?;
+    let (path, rest) = value
+        .split_once(':')
+        .filter(|(p, r)| !p.is_empty() && !r.is_empty())
+        .ok_or_else(|| format!("bad format: {value}"))?;
     if !path.starts_with("/dev/") {
         return Err(format!("bad format for device path: {value}"));
     }
@@ -252,7 +265,9 @@ mod tests {
         assert_eq!(show("/dev/a:r"), "/dev/a /dev/a r");
         assert_eq!(show("/dev/a:/dev/b:rw"), "/dev/a /dev/b rw");
         assert_eq!(parse_device("vendor.com/class=x").unwrap(), None);
-        assert!(parse_device("/dev/a:/b:rr").is_err() && parse_device("/dev/a:b").is_err() && parse_device("").is_err());
+        assert!(
+            parse_device("/dev/a:/b:rr").is_err() && parse_device("/dev/a:b").is_err() && parse_device("").is_err()
+        );
     }
 
     #[test]
@@ -261,7 +276,9 @@ mod tests {
         assert_eq!(parse_ulimit("core=-1").unwrap().hard, -1);
         assert!(parse_ulimit("nofile=2:1").is_err() && parse_ulimit("x=1").is_err() && parse_ulimit("nofile").is_err());
         assert_eq!(parse_rate("/dev/sda:1mb").unwrap().rate, 1 << 20);
-        assert!(parse_rate("sda:1").is_err() && parse_iops("/dev/sda:1k").is_err() && parse_weight("/dev/sda:5").is_err());
+        assert!(
+            parse_rate("sda:1").is_err() && parse_iops("/dev/sda:1k").is_err() && parse_weight("/dev/sda:5").is_err()
+        );
         assert!(check_cgroup_rule("c 1:* rwm").is_ok() && check_cgroup_rule("c 1:3").is_err());
     }
 

@@ -189,8 +189,11 @@ impl Mount {
         Ok(())
     }
 
+    /// Docker's client always sends a driver with volume options, if only an empty one.
     fn volume(&mut self) -> &mut VolumeOptions {
-        self.volume_options.get_or_insert_default()
+        let options = self.volume_options.get_or_insert_default();
+        options.driver_config.get_or_insert_default();
+        options
     }
 
     fn check(&self) -> Result<(), String> {
@@ -240,7 +243,9 @@ fn boolean(key: &str, value: &str) -> Result<bool, String> {
 /// `./x` and `../x` as seen from the working folder.
 fn absolute(path: &str) -> String {
     if path == "." || path.starts_with("./") || path == ".." || path.starts_with("../") {
-        return clean(std::env::current_dir().map(|d| d.join(path)).unwrap_or_else(|_| path.into()).to_string_lossy().as_ref());
+        return clean(
+            std::env::current_dir().map(|d| d.join(path)).unwrap_or_else(|_| path.into()).to_string_lossy().as_ref(),
+        );
     }
     path.to_owned()
 }
@@ -308,7 +313,10 @@ mod tests {
 
     #[test]
     fn mounts() {
-        assert_eq!(json("type=bind,src=/a,dst=/b,ro"), r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#);
+        assert_eq!(
+            json("type=bind,src=/a,dst=/b,ro"),
+            r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#
+        );
         assert_eq!(
             json("source=v,target=/b,volume-nocopy,volume-label=a=b,volume-opt=o=x,volume-driver=d"),
             r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Name":"d","Options":{"o":"x"}}}}"#

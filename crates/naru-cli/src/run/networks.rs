@@ -83,12 +83,16 @@ pub fn parse(value: &str) -> Result<Attachment, String> {
             "mac-address" => out.mac = v.to_lowercase(),
             "link-local-ip" => out.link_local.push(v.to_owned()),
             "driver-opt" => {
-                let (k, v) = v.split_once('=').filter(|(k, _)| !k.trim().is_empty()).ok_or("invalid key value pair format in driver options")?;
+                let (k, v) = v
+                    .split_once('=')
+                    .filter(|(k, _)| !k.trim().is_empty())
+                    .ok_or("invalid key value pair format in driver options")?;
                 out.driver_opts.insert(k.trim().to_lowercase(), v.trim().to_lowercase());
             }
             "gw-priority" => {
-                out.gateway_priority =
-                    v.parse().map_err(|_| format!("invalid gw-priority (strconv.Atoi: parsing {v:?}: invalid syntax)"))?;
+                out.gateway_priority = v
+                    .parse()
+                    .map_err(|_| format!("invalid gw-priority (strconv.Atoi: parsing {v:?}: invalid syntax)"))?;
             }
             _ => return Err("invalid field key ".to_owned() + &key),
         }
@@ -137,9 +141,7 @@ pub fn endpoints(m: &Matches) -> Result<(String, BTreeMap<String, Endpoint>), St
         out.insert(target, endpoint);
     }
     if user_defined > 0 && user_defined < count {
-        return Err(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into()
-        );
+        return Err("conflicting options: cannot attach both user-defined and non-user-defined network-modes".into());
     }
     Ok((mode, out))
 }
@@ -161,9 +163,11 @@ fn apply_options(first: &mut Attachment, m: &Matches) -> Result<(), String> {
     if !links.is_empty() && is_user_defined(&first.target) {
         first.links = links;
     }
-    for (flag, slot, what) in
-        [("ip", &mut first.ipv4, "IPv4 address"), ("ip6", &mut first.ipv6, "IPv6 address"), ("mac-address", &mut first.mac, "MAC address")]
-    {
+    for (flag, slot, what) in [
+        ("ip", &mut first.ipv4, "IPv4 address"),
+        ("ip6", &mut first.ipv6, "IPv6 address"),
+        ("mac-address", &mut first.mac, "MAC address"),
+    ] {
         let value = m.str(flag);
         if !value.is_empty() {
             if !slot.is_empty() {
@@ -210,8 +214,7 @@ impl Attachment {
 fn is_mac(text: &str) -> bool {
     let separator = if text.contains('-') { '-' } else { ':' };
     let parts: Vec<_> = text.trim().split(separator).collect();
-    matches!(parts.len(), 6 | 8 | 20)
-        && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// The endpoint that `network connect` asks for.

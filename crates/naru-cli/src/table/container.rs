@@ -1,10 +1,12 @@
 //! The commands of the `container` family: names, flags and help. Data, and nothing else.
 
-use crate::commands::{archive, attach, container, cp, create, exec, inspect, lifecycle, logs, prune, ps, run, start, stats, update};
-use crate::table::create_flags;
+use crate::commands::{
+    archive, attach, container, cp, create, exec, inspect, lifecycle, logs, prune, ps, run, start, stats, update,
+};
 use crate::flag::{Flag, Kind::*, flag};
 use crate::run::check;
 use crate::spec::{Args, Command};
+use crate::table::create_flags;
 
 /// All of them.
 pub static COMMANDS: &[Command] = &[

@@ -46,7 +46,11 @@ pub static FLAGS: &[Flag] = &[
     flag("health-interval", Duration, "Time between running the check (ms|s|m|h)"),
     flag("health-retries", Int, "Consecutive failures needed to report unhealthy"),
     flag("health-start-interval", Duration, "Time between running the check during the start period (ms|s|m|h)"),
-    flag("health-start-period", Duration, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)"),
+    flag(
+        "health-start-period",
+        Duration,
+        "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)",
+    ),
     flag("health-timeout", Duration, "Maximum time to allow one check to run (ms|s|m|h)"),
     flag("help", Bool, "Print usage"),
     flag("hostname", Str, "Container host name").short('h'),

@@ -1,7 +1,7 @@
 //! The commands of the `image` family: names, flags and help. Data, and nothing else.
 
-use crate::commands::{archive, history, image, images, inspect, prune, pull};
-use crate::flag::{Flag, Kind::*, flag};
+use crate::commands::{archive, history, image, images, inspect, prune, pull, push};
+use crate::flag::{Kind::*, flag};
 use crate::spec::{Args, Command};
 
 /// All of them.
@@ -16,7 +16,11 @@ pub static COMMANDS: &[Command] = &[
             flag("format", Str, "Format the output: 'table', 'table TEMPLATE', 'json' or a Go template"),
             flag("human", Bool, "Print sizes and dates in human readable format").short('H').default("true"),
             flag("no-trunc", Bool, "Don't truncate output"),
-            flag("platform", Str, "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+            flag(
+                "platform",
+                Str,
+                "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+            ),
             flag("quiet", Bool, "Only show image IDs").short('q'),
         ]],
         run: history::history,
@@ -42,7 +46,11 @@ pub static COMMANDS: &[Command] = &[
         interspersed: true,
         flags: &[&[
             flag("format", Str, "Format the output with a Go template, or 'json'").short('f'),
-            flag("platform", Str, "Inspect a specific platform of the multi-platform image. If the image or the server is not multi-platform capable, the command will error out if the platform does not match. 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)"),
+            flag(
+                "platform",
+                Str,
+                "Inspect a specific platform of the multi-platform image. If the image or the server is not multi-platform capable, the command will error out if the platform does not match. 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+            ),
         ]],
         run: inspect::image,
     },
@@ -54,7 +62,11 @@ pub static COMMANDS: &[Command] = &[
         interspersed: true,
         flags: &[&[
             flag("input", Str, "Read from tar archive file, instead of STDIN").short('i'),
-            flag("platform", Str, "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+            flag(
+                "platform",
+                Str,
+                "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+            ),
             flag("quiet", Bool, "Suppress the load output").short('q'),
         ]],
         run: archive::load,
@@ -112,10 +124,14 @@ pub static COMMANDS: &[Command] = &[
         flags: &[&[
             flag("all-tags", Bool, "Push all tags of an image to the repository").short('a'),
             flag("disable-content-trust", Bool, "Skip image signing").default("true"),
-            flag("platform", Str, "Push a platform-specific manifest as a single-platform image to the registry. Image index won't be pushed, meaning that other manifests, including attestations won't be preserved. 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)"),
+            flag(
+                "platform",
+                Str,
+                "Push a platform-specific manifest as a single-platform image to the registry. Image index won't be pushed, meaning that other manifests, including attestations won't be preserved. 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+            ),
             flag("quiet", Bool, "Suppress verbose output").short('q'),
         ]],
-        run: pull::push,
+        run: push::push,
     },
     Command {
         paths: &["image rm", "image remove", "rmi"],
@@ -126,7 +142,11 @@ pub static COMMANDS: &[Command] = &[
         flags: &[&[
             flag("force", Bool, "Force removal of the image").short('f'),
             flag("no-prune", Bool, "Do not delete untagged parents"),
-            flag("platform", Strings, "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+            flag(
+                "platform",
+                Strings,
+                "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+            ),
         ]],
         run: image::rm,
     },
@@ -138,7 +158,11 @@ pub static COMMANDS: &[Command] = &[
         interspersed: true,
         flags: &[&[
             flag("output", Str, "Write to a file, instead of STDOUT").short('o'),
-            flag("platform", Str, "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+            flag(
+                "platform",
+                Str,
+                "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+            ),
         ]],
         run: archive::save,
     },

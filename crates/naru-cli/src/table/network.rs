@@ -1,7 +1,7 @@
 //! The commands of the `network` family: names, flags and help. Data, and nothing else.
 
 use crate::commands::{inspect, network, prune};
-use crate::flag::{Flag, Kind::*, flag};
+use crate::flag::{Kind::*, flag};
 use crate::run::check;
 use crate::spec::{Args, Command};
 
@@ -16,7 +16,11 @@ pub static COMMANDS: &[Command] = &[
         flags: &[&[
             flag("alias", Strings, "Add network-scoped alias for the container"),
             flag("driver-opt", Strings, "driver options for the network"),
-            flag("gw-priority", Int, "Highest gw-priority provides the default gateway. Accepts positive and negative values."),
+            flag(
+                "gw-priority",
+                Int,
+                "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+            ),
             flag("ip", Str, "IPv4 address (e.g., \"172.30.100.104\")"),
             flag("ip6", Str, "IPv6 address (e.g., \"2001:db8::33\")"),
             flag("link", Checked(check::link), "Add link to another container"),
@@ -57,9 +61,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Disconnect a container from a network",
         args: Args::Exact(2),
         interspersed: true,
-        flags: &[&[
-            flag("force", Bool, "Force the container to disconnect from a network").short('f'),
-        ]],
+        flags: &[&[flag("force", Bool, "Force the container to disconnect from a network").short('f')]],
         run: network::disconnect,
     },
     Command {
@@ -106,9 +108,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Remove one or more networks",
         args: Args::Min(1),
         interspersed: true,
-        flags: &[&[
-            flag("force", Bool, "Do not error if the network does not exist").short('f'),
-        ]],
+        flags: &[&[flag("force", Bool, "Do not error if the network does not exist").short('f')]],
         run: network::rm,
     },
 ];

@@ -1,7 +1,7 @@
 //! `system` and the commands without a family: names, flags and help. Data, and nothing else.
 
-use crate::commands::{df, events, info, inspect, login, prune, search, version};
-use crate::flag::{Flag, Kind::*, flag};
+use crate::commands::{df, events, info, inspect, login, logout, prune, search, version};
+use crate::flag::{Kind::*, flag};
 use crate::spec::{Args, Command};
 
 /// All of them.
@@ -38,9 +38,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Display system-wide information",
         args: Args::None,
         interspersed: true,
-        flags: &[&[
-            flag("format", Str, "Format the output with a Go template, or 'json'").short('f'),
-        ]],
+        flags: &[&[flag("format", Str, "Format the output with a Go template, or 'json'").short('f')]],
         run: info::info,
     },
     Command {
@@ -63,9 +61,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Show the Docker version information",
         args: Args::None,
         interspersed: true,
-        flags: &[&[
-            flag("format", Str, "Format the output with a Go template, or 'json'").short('f'),
-        ]],
+        flags: &[&[flag("format", Str, "Format the output with a Go template, or 'json'").short('f')]],
         run: version::version,
     },
     Command {
@@ -88,7 +84,7 @@ pub static COMMANDS: &[Command] = &[
         args: Args::Max(1),
         interspersed: true,
         flags: &[],
-        run: login::logout,
+        run: logout::logout,
     },
     Command {
         paths: &["search"],

@@ -1,7 +1,7 @@
 //! The commands of the `volume` family: names, flags and help. Data, and nothing else.
 
 use crate::commands::{inspect, prune, volume};
-use crate::flag::{Flag, Kind::*, flag};
+use crate::flag::{Kind::*, flag};
 use crate::run::check;
 use crate::spec::{Args, Command};
 
@@ -14,7 +14,8 @@ pub static COMMANDS: &[Command] = &[
         args: Args::Max(1),
         interspersed: true,
         flags: &[&[
-            flag("availability", Str, "Cluster Volume availability (\"active\", \"pause\", \"drain\")").default("active"),
+            flag("availability", Str, "Cluster Volume availability (\"active\", \"pause\", \"drain\")")
+                .default("active"),
             flag("driver", Str, "Specify volume driver name").short('d').default("local"),
             flag("group", Str, "Cluster Volume group (cluster volumes)"),
             flag("label", Checked(check::label), "Set metadata for a volume"),
@@ -23,7 +24,8 @@ pub static COMMANDS: &[Command] = &[
             flag("required-bytes", Bytes, "Maximum size of the Cluster Volume in bytes"),
             flag("scope", Str, "Cluster Volume access scope (\"single\", \"multi\")").default("single"),
             flag("secret", Map, "Cluster Volume secrets"),
-            flag("sharing", Str, "Cluster Volume access sharing (\"none\", \"readonly\", \"onewriter\", \"all\")").default("none"),
+            flag("sharing", Str, "Cluster Volume access sharing (\"none\", \"readonly\", \"onewriter\", \"all\")")
+                .default("none"),
             flag("topology-preferred", List, "A topology that the Cluster Volume would be preferred in"),
             flag("topology-required", List, "A topology that the Cluster Volume must be accessible from"),
             flag("type", Str, "Cluster Volume access type (\"mount\", \"block\")").default("block"),
@@ -36,9 +38,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Display detailed information on one or more volumes",
         args: Args::Min(1),
         interspersed: true,
-        flags: &[&[
-            flag("format", Str, "Format the output with a Go template, or 'json'").short('f'),
-        ]],
+        flags: &[&[flag("format", Str, "Format the output with a Go template, or 'json'").short('f')]],
         run: inspect::volume,
     },
     Command {
@@ -74,9 +74,7 @@ pub static COMMANDS: &[Command] = &[
         about: "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
         args: Args::Min(1),
         interspersed: true,
-        flags: &[&[
-            flag("force", Bool, "Force the removal of one or more volumes").short('f'),
-        ]],
+        flags: &[&[flag("force", Bool, "Force the removal of one or more volumes").short('f')]],
         run: volume::rm,
     },
 ];
