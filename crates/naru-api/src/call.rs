@@ -114,7 +114,7 @@ impl Call {
         self.headers.contains_key(header::UPGRADE)
     }
 
-    /// `HttpOnly` media type for multiplexed or raw output, as this version has it.
+    /// Media type of multiplexed or raw output, as this version has it.
     pub(crate) fn stream_type(&self, tty: bool) -> &'static str {
         if !tty && self.version >= crate::version::v1(42) {
             "application/vnd.docker.multiplexed-stream"
@@ -158,10 +158,6 @@ fn check_content_type(headers: &HeaderMap, no_body: bool) -> Result<()> {
         return Err(Error::invalid(format!("malformed Content-Type header ({given}): mime: no media type")));
     }
     if !media.eq_ignore_ascii_case("application/json") {
-        // docker's client sends text/plain where it has no body.
-        if no_body {
-            return Ok(());
-        }
         return Err(Error::invalid(format!("unsupported Content-Type header ({given}): must be 'application/json'")));
     }
     Ok(())
@@ -184,6 +180,7 @@ mod tests {
         assert!(check(Some("application/json"), false).is_ok());
         assert!(check(Some("application/json; charset=utf-8"), false).is_ok());
         assert!(check(None, true).is_ok());
+        assert!(check(Some("application/x-www-form-urlencoded"), true).is_err());
         assert_eq!(
             check(Some("text/plain"), false).unwrap_err().message(),
             "unsupported Content-Type header (text/plain): must be 'application/json'"

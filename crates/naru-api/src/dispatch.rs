@@ -51,7 +51,9 @@ pub(crate) async fn handle(
         return Err(Error::invalid(format!("{} {path} requires minimum API version {}", target.method, route.since)));
     }
     if route.takes_over && !target.raw {
-        return Err(Error::invalid("a request that takes the connection over must not be sent before the last one is answered"));
+        return Err(Error::invalid(
+            "a request that takes the connection over must not be sent before the last one is answered",
+        ));
     }
     let mut query = Query::parse(target.query);
     if is_form(&headers) {

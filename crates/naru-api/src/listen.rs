@@ -52,7 +52,8 @@ fn bind_unix(path: &Path) -> Result<Listener> {
     let bound = UnixListener::bind(path);
     rustix::process::umask(old);
     let listener = bound.system(format!("cannot listen on {shown}"))?;
-    rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE)).system(format!("cannot set the mode of socket {shown}"))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE))
+        .system(format!("cannot set the mode of socket {shown}"))?;
     if let Some(group) = docker_group() {
         rustix::fs::chown(path, None, Some(group)).system(format!("cannot give socket {shown} to the group docker"))?;
     }

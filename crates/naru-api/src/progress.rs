@@ -2,7 +2,7 @@
 
 use crate::reply::{JSON, Pieces, Reply};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream;
 use naru_base::size::human_size;
 use naru_base::{Error, Result};
 use naru_engine::types::{Progress, ProgressSink};
@@ -40,7 +40,8 @@ struct Running {
 }
 
 fn pieces(running: Running) -> Pieces {
-    stream::unfold(running, |mut running| async move { running.next().await.map(|piece| (Ok(piece), running)) }).boxed()
+    let next = |mut running: Running| async move { running.next().await.map(|piece| (Ok(piece), running)) };
+    Box::pin(stream::unfold(running, next))
 }
 
 impl Running {
@@ -200,7 +201,10 @@ mod tests {
     fn messages_are_dockers() {
         let status = |id: Option<&str>, s: &str| text(&Progress::Status { id: id.map(Into::into), status: s.into() });
         assert_eq!(status(None, "Digest: x"), "{\"status\":\"Digest: x\"}\r\n");
-        assert_eq!(status(Some("latest"), "Pulling from a/b"), "{\"status\":\"Pulling from a/b\",\"id\":\"latest\"}\r\n");
+        assert_eq!(
+            status(Some("latest"), "Pulling from a/b"),
+            "{\"status\":\"Pulling from a/b\",\"id\":\"latest\"}\r\n"
+        );
         assert_eq!(
             status(Some("0123456789ab"), "Pull complete"),
             "{\"status\":\"Pull complete\",\"progressDetail\":{},\"id\":\"0123456789ab\"}\r\n"
@@ -210,7 +214,10 @@ mod tests {
             "{\"status\":\"Downloading\",\"progressDetail\":{\"current\":1000,\"total\":2000},\"progress\":\"[=========================>                         ]      1kB/2kB\",\"id\":\"0123456789ab\"}\r\n"
         );
         assert_eq!(text(&Progress::Stream("a\n".into())), "{\"stream\":\"a\\n\"}\r\n");
-        assert_eq!(text(&Progress::Aux(serde_json::json!({"Tag": "t"}))), "{\"progressDetail\":{},\"aux\":{\"Tag\":\"t\"}}\r\n");
+        assert_eq!(
+            text(&Progress::Aux(serde_json::json!({"Tag": "t"}))),
+            "{\"progressDetail\":{},\"aux\":{\"Tag\":\"t\"}}\r\n"
+        );
         let error = String::from_utf8(error_line(&Error::system("no"))).unwrap();
         assert_eq!(error, "{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\r\n");
     }

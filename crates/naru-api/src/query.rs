@@ -59,7 +59,9 @@ impl Query {
     /// When it is none.
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>> {
         self.given(key)
-            .map(|v| v.parse().map_err(|_| Error::invalid(format!("invalid value {v:?} for {key}: a number is needed"))))
+            .map(|v| {
+                v.parse().map_err(|_| Error::invalid(format!("invalid value {v:?} for {key}: a number is needed")))
+            })
             .transpose()
     }
 
@@ -71,7 +73,8 @@ impl Query {
         let text = self.text(key);
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number: Option<u32> = if digits { text.parse().ok() } else { None };
-        let number = number.ok_or_else(|| Error::invalid(format!("invalid resize {}: {text:?}", dimension_name(key))))?;
+        let number =
+            number.ok_or_else(|| Error::invalid(format!("invalid resize {}: {text:?}", dimension_name(key))))?;
         Ok(u16::try_from(number).unwrap_or(u16::MAX))
     }
 
@@ -96,7 +99,8 @@ impl Query {
         if text.is_empty() {
             return Ok(0);
         }
-        parse_time(text).ok_or_else(|| Error::invalid(format!("invalid value for {key:?}: {text:?} is no time in seconds")))
+        parse_time(text)
+            .ok_or_else(|| Error::invalid(format!("invalid value for {key:?}: {text:?} is no time in seconds")))
     }
 }
 
@@ -141,7 +145,9 @@ fn parse_filters(text: &str) -> Result<Filters> {
     let mut filters = Filters::new();
     for (key, values) in keys {
         let values = match values {
-            serde_json::Value::Object(set) if set.values().all(serde_json::Value::is_boolean) => set.into_iter().map(|(v, _)| v).collect(),
+            serde_json::Value::Object(set) if set.values().all(serde_json::Value::is_boolean) => {
+                set.into_iter().map(|(v, _)| v).collect()
+            }
             serde_json::Value::Array(list) => {
                 list.into_iter().map(|v| v.as_str().map(ToOwned::to_owned).ok_or_else(bad)).collect::<Result<_>>()?
             }

@@ -2,7 +2,10 @@
 
 use crate::router::Route;
 use crate::version::{OLDEST, v1};
-use crate::{absent, archive, container_streams, containers, events, exec, images, logs, networks, stats, system, transfer, volumes};
+use crate::{
+    absent, archive, container_streams, containers, events, exec, images, logs, networks, stats, system, transfer,
+    volumes,
+};
 use http::Method;
 use std::sync::LazyLock;
 
@@ -46,7 +49,6 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         GET "/containers/*/attach/ws" OLDEST, absent::websocket;
         GET "/containers/*/checkpoints" v1(25), absent::experimental;
         POST "/containers/*/checkpoints" v1(25), absent::experimental;
-        DELETE "/containers/*/checkpoints/*" v1(25), absent::experimental;
         POST "/containers/*/kill" OLDEST, containers::kill;
         POST "/containers/*/pause" OLDEST, containers::pause;
         POST "/containers/*/unpause" OLDEST, containers::unpause;

@@ -94,7 +94,7 @@ async fn connection(engine: Arc<Engine>, socket: Socket) {
 /// HTTP until the client leaves or asks for the connection.
 async fn http(engine: &Arc<Engine>, sniffer: Sniffer) -> Sniffer {
     let between_requests = sniffer.between_requests();
-    let service = service_fn(|request| respond(engine, request, Arc::clone(&between_requests)));
+    let service = service_fn(|request| Box::pin(respond(engine, request, Arc::clone(&between_requests))));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(sniffer), service);
     if let Err(error) = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
         tracing::debug!(%error, "a connection ended early");

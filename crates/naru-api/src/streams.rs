@@ -30,7 +30,7 @@ pub(crate) fn from_engine(receiver: mpsc::Receiver<Result<Bytes>>) -> Pieces {
         let piece = receiver.recv().await?;
         Some((piece.map_err(broken), receiver))
     };
-    stream::unfold(receiver, next).boxed()
+    Box::pin(stream::unfold(receiver, next))
 }
 
 /// Waits for the first piece, so that a failure before it is still an answer of its own.
@@ -39,9 +39,9 @@ pub(crate) fn from_engine(receiver: mpsc::Receiver<Result<Bytes>>) -> Pieces {
 /// That failure.
 pub(crate) async fn started(mut receiver: mpsc::Receiver<Result<Bytes>>) -> Result<Pieces> {
     match receiver.recv().await {
-        None => Ok(stream::empty().boxed()),
+        None => Ok(Box::pin(stream::empty())),
         Some(Err(error)) => Err(error),
-        Some(Ok(first)) => Ok(stream::iter([Ok(first)]).chain(from_engine(receiver)).boxed()),
+        Some(Ok(first)) => Ok(Box::pin(stream::iter([Ok(first)]).chain(from_engine(receiver)))),
     }
 }
 

@@ -3,10 +3,10 @@
 //! The head is answered here (101 to an `Upgrade`, else 200, both followed by raw bytes in both directions), then the socket itself is
 //! given to the engine, with what the client had already sent. An answer that is no such stream leaves the connection to HTTP again.
 
+use crate::call::RequestBody;
 use crate::dispatch::{self, Target};
 use crate::reply::{self, Reply, ReplyBody, TakeOver};
 use crate::socket::{Sniffer, Socket};
-use crate::call::RequestBody;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use naru_engine::Engine;
@@ -87,7 +87,9 @@ fn title(name: &HeaderName) -> String {
 
 async fn write_response(socket: &mut Socket, response: Response<ReplyBody>, keep_alive: bool) -> io::Result<()> {
     let (mut parts, body) = response.into_parts();
-    let ReplyBody::Whole(body) = body else { return Err(io::Error::other("a stream was answered to a request for a connection")) };
+    let ReplyBody::Whole(body) = body else {
+        return Err(io::Error::other("a stream was answered to a request for a connection"));
+    };
     let body = body.unwrap_or_default();
     reply::add_common_headers(&mut parts.headers);
     if !matches!(parts.status.as_u16(), 204 | 304) {
@@ -137,8 +139,10 @@ impl Head {
         };
         let mut headers = HeaderMap::new();
         for h in request.headers.iter() {
-            let name = HeaderName::from_bytes(h.name.as_bytes()).map_err(|e| format!("the request's head is malformed: {e}"))?;
-            let value = HeaderValue::from_bytes(h.value).map_err(|e| format!("the request's head is malformed: {e}"))?;
+            let name = HeaderName::from_bytes(h.name.as_bytes())
+                .map_err(|e| format!("the request's head is malformed: {e}"))?;
+            let value =
+                HeaderValue::from_bytes(h.value).map_err(|e| format!("the request's head is malformed: {e}"))?;
             headers.append(name, value);
         }
         let (path, query) = request.path.unwrap_or("/").split_once('?').unwrap_or((request.path.unwrap_or("/"), ""));
@@ -149,7 +153,12 @@ impl Head {
 }
 
 fn token(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
-    headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|t| t.trim().eq_ignore_ascii_case(word))
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|t| t.trim().eq_ignore_ascii_case(word))
 }
 
 /// The request's body. What follows it stays in `ahead`: it is the process's input already.
@@ -179,8 +188,9 @@ async fn read_chunks(socket: &mut Socket, ahead: &mut BytesMut) -> io::Result<By
     let mut body = BytesMut::new();
     loop {
         let line = read_line(socket, ahead).await?;
-        let size = line.split(|&b| b == b';').next().and_then(|s| std::str::from_utf8(s).ok());
-        let size = size.and_then(|s| usize::from_str_radix(s.trim(), 16).ok()).ok_or_else(|| bad("chunk is malformed"))?;
+        let size = line[..].split(|&b| b == b';').next().and_then(|s| std::str::from_utf8(s).ok());
+        let size =
+            size.and_then(|s| usize::from_str_radix(s.trim(), 16).ok()).ok_or_else(|| bad("chunk is malformed"))?;
         if size > MAX_BODY || body.len() + size > MAX_BODY {
             return Err(bad("body is too long"));
         }
@@ -239,7 +249,8 @@ mod tests {
 
     #[test]
     fn heads_are_taken_apart() {
-        let head = Head::parse(b"POST /exec/a/start?x=1 HTTP/1.1\r\nConnection: close, Upgrade\r\nX: y\r\n\r\nrest").unwrap();
+        let head =
+            Head::parse(b"POST /exec/a/start?x=1 HTTP/1.1\r\nConnection: close, Upgrade\r\nX: y\r\n\r\nrest").unwrap();
         assert_eq!(head.target, ("/exec/a/start".into(), "x=1".into()));
         assert_eq!(head.headers["x"], "y");
         assert!(!head.keep_alive);
@@ -266,7 +277,8 @@ mod tests {
     async fn input_after_the_body_is_kept() {
         let (body, rest) = body_of(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n{1}input").await;
         assert_eq!((body.unwrap().as_ref(), rest.as_slice()), (&b"{1}"[..], &b"input"[..]));
-        let (body, rest) = body_of(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{1\r\n1;x\r\n}\r\n0\r\n\r\nin").await;
+        let (body, rest) =
+            body_of(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{1\r\n1;x\r\n}\r\n0\r\n\r\nin").await;
         assert_eq!((body.unwrap().as_ref(), rest.as_slice()), (&b"{1}"[..], &b"in"[..]));
         let (body, rest) = body_of(b"POST / HTTP/1.1\r\n\r\ninput").await;
         assert_eq!((body.unwrap().as_ref(), rest.as_slice()), (&b""[..], &b"input"[..]));

@@ -87,7 +87,12 @@ mod tests {
             check("1.51").unwrap_err().message(),
             "client version 1.51 is too new. Maximum supported API version is 1.50"
         );
-        assert!(check("1.23").unwrap_err().message().starts_with("client version 1.23 is too old. Minimum supported API version is 1.24"));
+        assert!(
+            check("1.23")
+                .unwrap_err()
+                .message()
+                .starts_with("client version 1.23 is too old. Minimum supported API version is 1.24")
+        );
         assert!(v1(9) < v1(24));
         assert!(ApiVersion::parse("...").is_none());
     }

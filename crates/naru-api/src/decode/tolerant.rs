@@ -3,7 +3,9 @@
 use naru_base::{Error, Result};
 use serde::Deserialize as _;
 use serde::de::value::StringDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -31,7 +33,8 @@ pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// # Errors
 /// For members of another type.
 pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    T::deserialize(Tolerant { value, place: String::new() }).map_err(|e| Error::invalid(format!("invalid JSON: json: {e}")))
+    T::deserialize(Tolerant { value, place: String::new() })
+        .map_err(|e| Error::invalid(format!("invalid JSON: json: {e}")))
 }
 
 /// Why a value did not fit.
@@ -292,7 +295,9 @@ pub(crate) fn string_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
             .map(|item| match item {
                 Value::String(text) => Ok(text),
                 Value::Null => Ok(String::new()),
-                other => Err(serde::de::Error::custom(format!("cannot unmarshal {other} into Go value of type string"))),
+                other => {
+                    Err(serde::de::Error::custom(format!("cannot unmarshal {other} into Go value of type string")))
+                }
             })
             .collect::<Result<_, _>>()
             .map(Some),
@@ -351,10 +356,22 @@ mod tests {
             ("{", "invalid JSON: unexpected EOF"),
             ("{} {}", "unexpected content after JSON"),
             (r#"{"Image":5}"#, "invalid JSON: json: cannot unmarshal number into Go struct field Image of type string"),
-            (r#"{"Inner":{"Memory":"x"}}"#, "invalid JSON: json: cannot unmarshal string into Go struct field Inner.Memory of type int64"),
-            (r#"{"Count":1.5}"#, "invalid JSON: json: cannot unmarshal number 1.5 into Go struct field Count of type int64"),
-            (r#"{"Size":70000}"#, "invalid JSON: json: cannot unmarshal number 70000 into Go struct field Size of type uint16"),
-            (r#"{"Size":-1}"#, "invalid JSON: json: cannot unmarshal number -1 into Go struct field Size of type uint16"),
+            (
+                r#"{"Inner":{"Memory":"x"}}"#,
+                "invalid JSON: json: cannot unmarshal string into Go struct field Inner.Memory of type int64",
+            ),
+            (
+                r#"{"Count":1.5}"#,
+                "invalid JSON: json: cannot unmarshal number 1.5 into Go struct field Count of type int64",
+            ),
+            (
+                r#"{"Size":70000}"#,
+                "invalid JSON: json: cannot unmarshal number 70000 into Go struct field Size of type uint16",
+            ),
+            (
+                r#"{"Size":-1}"#,
+                "invalid JSON: json: cannot unmarshal number -1 into Go struct field Size of type uint16",
+            ),
             (r#"{"Tty":"yes"}"#, "invalid JSON: json: cannot unmarshal string into Go struct field Tty of type bool"),
             (r#"[]"#, "invalid JSON: json: cannot unmarshal array into Go value of type Outer"),
         ] {

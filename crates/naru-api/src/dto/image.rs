@@ -107,9 +107,11 @@ impl Inspect {
     pub(crate) fn of(view: ImageView, version: ApiVersion) -> Self {
         let text = |key: &str| view.config.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
         let created = if view.summary.created == 0 { NEVER.to_owned() } else { rfc3339(view.summary.created) };
-        let descriptor = view.manifest.as_ref().filter(|_| version >= v1(48)).map(|m| {
-            json!({"mediaType": m.media_type, "digest": m.digest.to_string(), "size": m.size})
-        });
+        let descriptor = view
+            .manifest
+            .as_ref()
+            .filter(|_| version >= v1(48))
+            .map(|m| json!({"mediaType": m.media_type, "digest": m.digest.to_string(), "size": m.size}));
         Self {
             id: view.summary.id.to_string(),
             descriptor,

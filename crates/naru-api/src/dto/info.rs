@@ -227,17 +227,23 @@ impl Info {
 }
 
 fn driver_status(backing: &str) -> Vec<[String; 2]> {
-    [("Backing Filesystem", backing), ("Supports d_type", "true"), ("Using metacopy", "false"), ("Native Overlay Diff", "true"), ("userxattr", "false")]
-        .map(|(k, v)| [k.to_owned(), v.to_owned()])
-        .into()
+    [
+        ("Backing Filesystem", backing),
+        ("Supports d_type", "true"),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ]
+    .map(|(k, v)| [k.to_owned(), v.to_owned()])
+    .into()
 }
 
 fn registry_config(info: &SystemInfo) -> RegistryConfig {
     let (cidrs, hosts): (Vec<String>, Vec<String>) = info.insecure_registries.iter().cloned().partition(|r| is_cidr(r));
     let hub = Index { name: "docker.io".into(), mirrors: info.registry_mirrors.clone(), secure: true, official: true };
-    let insecure = hosts.into_iter().map(|host| {
-        (host.clone(), Index { name: host, mirrors: Vec::new(), secure: false, official: false })
-    });
+    let insecure = hosts
+        .into_iter()
+        .map(|host| (host.clone(), Index { name: host, mirrors: Vec::new(), secure: false, official: false }));
     RegistryConfig {
         insecure_registry_cidrs: cidrs,
         index_configs: insecure.chain([("docker.io".into(), hub)]).collect(),

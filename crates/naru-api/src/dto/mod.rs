@@ -1,5 +1,6 @@
 //! docker's JSON, as our own types: what dockerd prints explicitly (`null`, `""`, `[]`, `{}`) is printed here too.
 
+pub(crate) mod auth;
 pub(crate) mod config;
 pub(crate) mod container;
 pub(crate) mod container_list;

@@ -122,7 +122,8 @@ impl Network {
     /// For an inspect; a list leaves the containers out.
     pub(crate) fn of(view: NetworkView, with_containers: bool) -> Self {
         let member = |(id, (name, endpoint)): (String, (String, EndpointView))| {
-            let address = if endpoint.ip.is_empty() { String::new() } else { format!("{}/{}", endpoint.ip, endpoint.prefix) };
+            let address =
+                if endpoint.ip.is_empty() { String::new() } else { format!("{}/{}", endpoint.ip, endpoint.prefix) };
             let member = Member {
                 name,
                 endpoint_id: endpoint.endpoint_id,
@@ -151,7 +152,11 @@ impl Network {
             ingress: false,
             config_from: ConfigFrom { network: "" },
             config_only: false,
-            containers: if with_containers { view.containers.into_iter().map(member).collect() } else { BTreeMap::new() },
+            containers: if with_containers {
+                view.containers.into_iter().map(member).collect()
+            } else {
+                BTreeMap::new()
+            },
             options: view.options,
             labels: view.labels,
         }

@@ -138,10 +138,17 @@ fn blkio(stats: &Stats) -> Blkio {
         let entry = |e: &BlkioEntry| Entry { major: e.major, minor: e.minor, op: e.op.clone(), value: e.value };
         Some(list.iter().map(entry).collect())
     };
+    // What isn't counted is empty on cgroup v1, which alone counts by processor, and null on v2.
+    let uncounted = || (!stats.cpu.per_cpu.is_empty()).then(Vec::new);
     Blkio {
         io_service_bytes_recursive: entries(&stats.blkio.bytes),
         io_serviced_recursive: entries(&stats.blkio.operations),
-        ..Blkio::default()
+        io_queue_recursive: uncounted(),
+        io_service_time_recursive: uncounted(),
+        io_wait_time_recursive: uncounted(),
+        io_merged_recursive: uncounted(),
+        io_time_recursive: uncounted(),
+        sectors_recursive: uncounted(),
     }
 }
 

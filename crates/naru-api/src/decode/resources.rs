@@ -1,0 +1,399 @@
+//! Limits, with docker's checks.
+
+use super::devices::block_device;
+use crate::dto::host_config::{HostConfig, ThrottleDevice};
+use naru_base::{Error, Result};
+use naru_engine::types::LimitSupport;
+use naru_runtime::plan::{DeviceValue, Resources, Rlimit};
+
+/// Least memory of a container.
+const MIN_MEMORY: i64 = 6 << 20;
+/// Microseconds of a period when `NanoCpus` is given.
+const CPU_PERIOD: i64 = 100_000;
+
+/// What of the host matters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// Processors.
+    pub(crate) cpus: usize,
+    /// What can be limited.
+    pub(crate) limits: LimitSupport,
+}
+
+/// Whether any limit is asked for, so that the host must be looked at.
+pub(crate) fn any(host: &HostConfig) -> bool {
+    let numbers = [
+        host.cpu_shares,
+        host.memory,
+        host.nano_cpus,
+        host.cpu_period,
+        host.cpu_quota,
+        host.cpu_realtime_period,
+        host.cpu_realtime_runtime,
+        host.memory_reservation,
+        host.memory_swap,
+    ];
+    numbers.iter().any(|n| *n != 0)
+        || host.blkio_weight != 0
+        || !host.cpuset_cpus.is_empty()
+        || !host.cpuset_mems.is_empty()
+        || host.memory_swappiness.is_some()
+        || host.oom_kill_disable == Some(true)
+        || host.pids_limit.is_some()
+}
+
+/// Turns the client's ways of saying nothing into nothing.
+pub(crate) fn normalise(host: &mut HostConfig) {
+    host.memory_swappiness = host.memory_swappiness.filter(|n| *n != -1);
+    host.pids_limit = host.pids_limit.filter(|n| *n > 0);
+}
+
+/// Checks the limits, writes what is discarded or completed back, and adds warnings.
+///
+/// # Errors
+/// With docker's texts.
+pub(crate) fn check(host: &mut HostConfig, facts: Facts, update: bool, warnings: &mut Vec<String>) -> Result<()> {
+    memory(host, facts.limits, update, warnings)?;
+    memory_details(host, facts.limits, warnings)?;
+    if host.pids_limit.is_some_and(|n| n > 0) && !facts.limits.pids {
+        warnings.push(
+            "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
+                .into(),
+        );
+        host.pids_limit = None;
+    }
+    cpu(host, facts, warnings)?;
+    cpuset(host, facts, warnings)?;
+    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    Ok(())
+}
+
+fn memory(host: &mut HostConfig, limits: LimitSupport, update: bool, warnings: &mut Vec<String>) -> Result<()> {
+    if host.memory != 0 && host.memory < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if host.memory > 0 && !limits.memory {
+        warnings.push(
+            "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.".into(),
+        );
+        host.memory = 0;
+        host.memory_swap = -1;
+    }
+    if host.memory > 0 && host.memory_swap != -1 && !limits.swap {
+        warnings.push(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into(),
+        );
+        host.memory_swap = -1;
+    }
+    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
+        return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
+    }
+    if host.memory == 0 && host.memory_swap > 0 && !update {
+        return Err(Error::invalid("You should always set the Memory limit when using Memoryswap limit, see usage"));
+    }
+    if host.memory > 0 && host.memory_swap == 0 && !update {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    Ok(())
+}
+
+fn memory_details(host: &mut HostConfig, limits: LimitSupport, warnings: &mut Vec<String>) -> Result<()> {
+    match host.memory_swappiness {
+        Some(n) if n != -1 && !(0..=100).contains(&n) => {
+            return Err(Error::invalid(format!("Invalid value: {n}, valid memory swappiness range is 0-100")));
+        }
+        _ => {}
+    }
+    if host.memory_reservation != 0 && host.memory_reservation < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
+    }
+    if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
+        return Err(Error::invalid("Minimum memory limit can not be less than memory reservation limit, see usage"));
+    }
+    if host.oom_kill_disable == Some(true) {
+        if !limits.oom_kill_disable {
+            warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+            host.oom_kill_disable = None;
+        } else if host.memory == 0 {
+            warnings.push(
+                "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of \
+                 resources."
+                    .into(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn cpu(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Result<()> {
+    for (other, text) in [(host.cpu_period, "CPU Period"), (host.cpu_quota, "CPU Quota")] {
+        if host.nano_cpus > 0 && other > 0 {
+            return Err(Error::invalid(format!("Conflicting options: Nano CPUs and {text} cannot both be set")));
+        }
+    }
+    let most = i64::try_from(facts.cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    if host.nano_cpus < 0 || host.nano_cpus > most {
+        let cpus = facts.cpus;
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )));
+    }
+    if host.nano_cpus > 0 && !facts.limits.cpu {
+        return Err(Error::invalid(
+            "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
+        ));
+    }
+    if host.cpu_shares < 0 {
+        return Err(Error::invalid("CPU shares can not be negative"));
+    }
+    if (host.cpu_shares > 0 || host.cpu_period != 0 || host.cpu_quota != 0) && !facts.limits.cpu {
+        warnings
+            .push("Your kernel does not support CPU limits or the cgroup is not mounted. Limitation discarded.".into());
+        (host.cpu_shares, host.cpu_period, host.cpu_quota) = (0, 0, 0);
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return Err(Error::invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ));
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
+    }
+    if host.cpu_percent > 0 {
+        warnings.push("linux does not support CPU percent. Percent discarded.".into());
+        host.cpu_percent = 0;
+    }
+    Ok(())
+}
+
+fn cpuset(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Result<()> {
+    if host.cpuset_cpus.is_empty() && host.cpuset_mems.is_empty() {
+        return Ok(());
+    }
+    if !facts.limits.cpuset {
+        warnings.push("Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.".into());
+        (host.cpuset_cpus, host.cpuset_mems) = (String::new(), String::new());
+        return Ok(());
+    }
+    let last = facts.cpus.saturating_sub(1);
+    let available = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+    match highest(&host.cpuset_cpus) {
+        None => return Err(Error::invalid(format!("Invalid value {} for cpuset cpus", host.cpuset_cpus))),
+        Some(n) if n > last => {
+            return Err(Error::invalid(format!(
+                "Requested CPUs are not available - requested {}, available: {available}",
+                host.cpuset_cpus
+            )));
+        }
+        Some(_) => {}
+    }
+    if highest(&host.cpuset_mems).is_none() {
+        return Err(Error::invalid(format!("Invalid value {} for cpuset mems", host.cpuset_mems)));
+    }
+    Ok(())
+}
+
+/// The highest number of a list as in cpuset(7); 0 for an empty one, `None` for what is no list.
+fn highest(list: &str) -> Option<usize> {
+    if list.is_empty() {
+        return Some(0);
+    }
+    let mut most = 0;
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<usize>().ok()).flatten();
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return None;
+        }
+        most = most.max(last);
+    }
+    Some(most)
+}
+
+/// The checked limits as the engine has them.
+///
+/// # Errors
+/// For devices that aren't there.
+pub(crate) fn decode(host: &HostConfig) -> Result<Resources> {
+    let some = |n: i64| (n != 0).then_some(n);
+    let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+    let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
+    let quota = host.nano_cpus.saturating_mul(CPU_PERIOD) / 1_000_000_000;
+    let weights = host.blkio_weight_device.iter().flatten().map(|d| {
+        let (major, minor) = block_device(&d.path)?;
+        Ok(DeviceValue { major, minor, value: d.weight.into() })
+    });
+    Ok(Resources {
+        memory: some(host.memory),
+        memory_swap: some(host.memory_swap),
+        memory_reservation: some(host.memory_reservation),
+        memory_swappiness: host.memory_swappiness.and_then(|n| u64::try_from(n).ok()),
+        oom_kill_disable: host.oom_kill_disable.filter(|d| *d),
+        cpu_shares: positive(host.cpu_shares),
+        cpu_quota: if host.nano_cpus > 0 { Some(quota) } else { some(host.cpu_quota) },
+        cpu_period: if host.nano_cpus > 0 { positive(CPU_PERIOD) } else { positive(host.cpu_period) },
+        cpu_rt_runtime: some(host.cpu_realtime_runtime),
+        cpu_rt_period: positive(host.cpu_realtime_period),
+        cpuset_cpus: text(&host.cpuset_cpus),
+        cpuset_mems: text(&host.cpuset_mems),
+        pids_limit: host.pids_limit.map(|n| if n <= 0 { -1 } else { n }),
+        blkio_weight: (host.blkio_weight > 0).then_some(host.blkio_weight),
+        blkio_weight_device: weights.collect::<Result<_>>()?,
+        blkio_read_bps: throttles(host.blkio_device_read_bps.as_ref())?,
+        blkio_write_bps: throttles(host.blkio_device_write_bps.as_ref())?,
+        blkio_read_iops: throttles(host.blkio_device_read_iops.as_ref())?,
+        blkio_write_iops: throttles(host.blkio_device_write_iops.as_ref())?,
+        devices: Vec::new(),
+    })
+}
+
+fn throttles(list: Option<&Vec<ThrottleDevice>>) -> Result<Vec<DeviceValue>> {
+    let value = |d: &ThrottleDevice| {
+        let (major, minor) = block_device(&d.path)?;
+        Ok(DeviceValue { major, minor, value: d.rate })
+    };
+    list.into_iter().flatten().map(value).collect()
+}
+
+/// ulimits.
+///
+/// # Errors
+/// For unknown names, and a soft limit above the hard one.
+pub(crate) fn rlimits(host: &HostConfig) -> Result<Vec<Rlimit>> {
+    const NAMES: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let limit = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
+    let decode = |u: &crate::dto::host_config::Ulimit| {
+        if !NAMES.contains(&u.name.as_str()) {
+            return Err(Error::invalid(format!("invalid ulimit type: {}", u.name)));
+        }
+        let (soft, hard) = (limit(u.soft), limit(u.hard));
+        if soft > hard {
+            return Err(Error::invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: soft: {}, hard: {}",
+                u.soft, u.hard
+            )));
+        }
+        Ok(Rlimit { name: u.name.clone(), soft, hard })
+    };
+    host.ulimits.iter().flatten().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dto::host_config::Ulimit;
+
+    const ALL: LimitSupport =
+        LimitSupport { memory: true, swap: true, cpu: true, cpuset: true, pids: true, oom_kill_disable: true };
+
+    fn checked(change: impl FnOnce(&mut HostConfig)) -> Result<(HostConfig, Vec<String>)> {
+        with(ALL, change)
+    }
+
+    fn with(limits: LimitSupport, change: impl FnOnce(&mut HostConfig)) -> Result<(HostConfig, Vec<String>)> {
+        let mut host = HostConfig::default();
+        change(&mut host);
+        let mut warnings = Vec::new();
+        normalise(&mut host);
+        check(&mut host, Facts { cpus: 2, limits }, false, &mut warnings)?;
+        Ok((host, warnings))
+    }
+
+    #[test]
+    fn bounds_are_dockers() {
+        let refused = |change: fn(&mut HostConfig)| checked(change).unwrap_err().message().to_owned();
+        assert_eq!(refused(|h| h.memory = 1), "Minimum memory limit allowed is 6MB");
+        assert_eq!(
+            refused(|h| (h.memory, h.memory_swap) = (10_000_000, 5000)),
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        );
+        assert_eq!(
+            refused(|h| h.memory_swap = 50_000_000),
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        );
+        assert_eq!(
+            refused(|h| h.memory_swappiness = Some(101)),
+            "Invalid value: 101, valid memory swappiness range is 0-100"
+        );
+        assert_eq!(refused(|h| h.memory_reservation = 1), "Minimum memory reservation allowed is 6MB");
+        assert_eq!(
+            refused(|h| h.nano_cpus = 90_000_000_000),
+            "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+        );
+        assert_eq!(
+            refused(|h| (h.nano_cpus, h.cpu_quota) = (1, 1)),
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set"
+        );
+        assert!(refused(|h| h.cpu_period = 1).starts_with("CPU cfs period"));
+        assert!(refused(|h| h.cpu_quota = 1).starts_with("CPU cfs quota"));
+        assert_eq!(refused(|h| h.blkio_weight = 1), "Range of blkio weight is from 10 to 1000");
+        assert_eq!(refused(|h| h.cpuset_cpus = "x".into()), "Invalid value x for cpuset cpus");
+        assert_eq!(
+            refused(|h| h.cpuset_cpus = "0,77".into()),
+            "Requested CPUs are not available - requested 0,77, available: 0-1"
+        );
+    }
+
+    #[test]
+    fn defaults_are_completed() {
+        let (host, warnings) = checked(|h| {
+            h.memory = 64 << 20;
+            h.pids_limit = Some(0);
+            h.nano_cpus = 500_000_000;
+        })
+        .unwrap();
+        assert_eq!((host.memory_swap, host.pids_limit), (128 << 20, None));
+        assert!(warnings.is_empty());
+        let limits = decode(&host).unwrap();
+        assert_eq!((limits.cpu_quota, limits.cpu_period), (Some(50_000), Some(100_000)));
+        assert_eq!(limits.memory_swappiness, None);
+        assert_eq!(decode(&HostConfig::default()).unwrap(), Resources::default());
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_discarded_with_a_warning() {
+        let none = LimitSupport::default();
+        let (host, warnings) = with(none, |h| {
+            h.memory = 64 << 20;
+            h.pids_limit = Some(5);
+            h.cpu_shares = 5;
+            h.cpuset_cpus = "0".into();
+        })
+        .unwrap();
+        assert_eq!((host.memory, host.pids_limit, host.cpu_shares, host.cpuset_cpus.as_str()), (0, None, 0, ""));
+        assert_eq!(warnings.len(), 4);
+    }
+
+    #[test]
+    fn ulimits_have_names_and_an_order() {
+        let read = |name: &str, soft, hard| {
+            rlimits(&HostConfig {
+                ulimits: Some(vec![Ulimit { name: name.into(), soft, hard }]),
+                ..HostConfig::default()
+            })
+        };
+        assert_eq!(read("nofile", 1, -1).unwrap()[0].hard, u64::MAX);
+        assert_eq!(read("foo", 1, 1).unwrap_err().message(), "invalid ulimit type: foo");
+        assert!(read("nofile", 2, 1).is_err() && read("nofile", -1, 1).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Logs.
+
+use crate::call::Call;
+use crate::dto::time::rfc3339_fixed;
+use crate::reply::{Pieces, Reply};
+use crate::streams::{STDERR, STDOUT, SYSTEM_ERROR, push_frame};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use naru_base::{Error, Result};
+use naru_engine::types::{LogLine, LogOptions};
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// Bytes after which waiting lines are sent.
+const BATCH: usize = 32 << 10;
+
+/// GET /containers/{id}/logs
+pub(crate) async fn logs(call: Call) -> Result<Reply> {
+    let options = LogOptions {
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+        follow: call.query.flag("follow"),
+        tail: call.query.text("tail").parse().ok(),
+        since: call.query.time("since")?,
+        until: call.query.time("until")?,
+    };
+    if !options.stdout && !options.stderr {
+        return Err(Error::invalid("must specify at least one of 'stdout' or 'stderr'"));
+    }
+    let details = if call.query.flag("details") { details(&call)? } else { String::new() };
+    let (tty, lines) = call.engine.logs(&call.name, options)?;
+    let format = Format { framed: !tty, timestamps: call.query.flag("timestamps"), details };
+    Ok(Reply::stream(call.stream_type(tty), pieces(lines, format)))
+}
+
+/// How lines are written.
+struct Format {
+    framed: bool,
+    timestamps: bool,
+    /// Attributes and a space.
+    details: String,
+}
+
+/// What `--log-opt labels=…,env=…` chose, as `key=value` with commas, in order of the keys.
+fn details(call: &Call) -> Result<String> {
+    let view = call.engine.inspect(&call.name, false)?;
+    let chosen = |option: &str| -> Vec<String> {
+        view.host.log.options.get(option).into_iter().flat_map(|v| v.split(',')).map(ToOwned::to_owned).collect()
+    };
+    let mut attributes = BTreeMap::new();
+    for key in chosen("labels") {
+        if let Some(value) = view.config.labels.get(&key) {
+            attributes.insert(key, value.clone());
+        }
+    }
+    for key in chosen("env") {
+        let value = view.config.env.iter().find_map(|e| e.split_once('=').filter(|(k, _)| *k == key));
+        if let Some((_, value)) = value {
+            attributes.insert(key, value.to_owned());
+        }
+    }
+    let pairs: Vec<String> = attributes.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+    Ok(if pairs.is_empty() { String::new() } else { format!("{} ", pairs.join(",")) })
+}
+
+/// Go's `url.QueryEscape`.
+fn escape(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(b)),
+            b' ' => out.push('+'),
+            _ => {
+                let _ = write!(out, "%{b:02X}");
+            }
+        }
+    }
+    out
+}
+
+fn pieces(lines: mpsc::Receiver<Result<LogLine>>, format: Format) -> Pieces {
+    let next = |(mut lines, format): (mpsc::Receiver<Result<LogLine>>, Format)| async move {
+        let mut out = BytesMut::new();
+        let mut line = lines.recv().await?;
+        loop {
+            format.push(&mut out, &line);
+            if out.len() >= BATCH {
+                break;
+            }
+            match lines.try_recv() {
+                Ok(next) => line = next,
+                Err(_) => break,
+            }
+        }
+        Some((Ok::<Bytes, std::io::Error>(out.freeze()), (lines, format)))
+    };
+    Box::pin(stream::unfold((lines, format), next))
+}
+
+impl Format {
+    fn push(&self, out: &mut BytesMut, line: &Result<LogLine>) {
+        match line {
+            Ok(line) => {
+                let time = if self.timestamps { format!("{} ", rfc3339_fixed(line.time)) } else { String::new() };
+                let stream = if line.stderr { STDERR } else { STDOUT };
+                self.write(out, stream, &[time.as_bytes(), self.details.as_bytes(), &line.text]);
+            }
+            Err(error) => {
+                let text = format!("Error grabbing logs: {error}\n");
+                self.write(out, SYSTEM_ERROR, &[text.as_bytes()]);
+            }
+        }
+    }
+
+    fn write(&self, out: &mut BytesMut, stream: u8, parts: &[&[u8]]) {
+        if self.framed {
+            push_frame(out, stream, parts);
+        } else {
+            for part in parts {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt as _;
+
+    fn line(stderr: bool, text: &str) -> Result<LogLine> {
+        Ok(LogLine { stderr, time: 1_700_000_000_000_000_005, text: text.as_bytes().to_vec() })
+    }
+
+    async fn written(format: Format, lines: Vec<Result<LogLine>>) -> Vec<u8> {
+        let (sender, receiver) = mpsc::channel(16);
+        for line in lines {
+            sender.send(line).await.unwrap();
+        }
+        drop(sender);
+        let pieces: Vec<_> = pieces(receiver, format).map(|p| p.unwrap().to_vec()).collect().await;
+        pieces.concat()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn lines_are_framed_or_raw() {
+        let format = |framed, timestamps, details: &str| Format { framed, timestamps, details: details.into() };
+        let two = || vec![line(false, "a\n"), line(true, "b")];
+        assert_eq!(written(format(true, false, ""), two()).await, b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b");
+        assert_eq!(written(format(false, false, ""), two()).await, b"a\nb");
+        assert_eq!(
+            written(format(false, true, "k=v "), vec![line(false, "a\n")]).await,
+            b"2023-11-14T22:13:20.000000005Z k=v a\n"
+        );
+        let failed = written(format(true, false, ""), vec![Err(Error::system("x"))]).await;
+        assert_eq!(failed, b"\x03\0\0\0\0\0\0\x17Error grabbing logs: x\n");
+    }
+
+    #[test]
+    fn details_are_escaped() {
+        assert_eq!(escape("a b/c~é"), "a+b%2Fc~%C3%A9");
+    }
+}
