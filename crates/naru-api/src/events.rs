@@ -110,6 +110,7 @@ impl Source {
         loop {
             match self.live.recv().await {
                 Ok(event) if event.time <= self.newest => {}
+                Ok(event) if self.until > 0 && event.time > self.until => return None,
                 Ok(event) if includes(&self.filters, &event) => return Some(self.format.line(&event)),
                 Ok(_) => {}
                 Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "a subscriber of events was too slow"),

@@ -80,6 +80,16 @@ mod tests {
     }
 
     #[test]
+    fn every_route_of_the_description_is_answered() {
+        for line in include_str!("../tests/data/engine-api-v1.50-routes.txt").lines() {
+            let (method, path) = line.split_once(' ').unwrap();
+            let path: String =
+                path.split('/').map(|p| if p.starts_with('{') { "x1" } else { p }).collect::<Vec<_>>().join("/");
+            assert!(found(method.parse().unwrap(), &path).is_some(), "{line}");
+        }
+    }
+
+    #[test]
     fn no_route_hides_behind_an_earlier_one() {
         for route in ROUTES.iter() {
             let path = route.pattern.replace('*', "x1");
