@@ -5,9 +5,10 @@
 
 use crate::StartError;
 use crate::cgroup::Cgroup;
-use crate::mounts::{NewFilesystem, attach, c_path, make_private};
+use crate::mounts::{NewFilesystem, attach, c_path};
+use crate::plan::IdMap;
 use crate::report::{At, Failure, Op, errno_text};
-use naru_sys::mount_attr::{MountAttr, MountChange, mount_setattr};
+use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -29,15 +30,15 @@ pub(crate) enum CgroupView {
 }
 
 /// The view of `cgroup`.
-pub(crate) fn prepare(cgroup: &Cgroup, attributes: MountAttr) -> Result<CgroupView, StartError> {
+pub(crate) fn prepare(cgroup: &Cgroup, map: Option<&IdMap>, attributes: MountAttr) -> Result<CgroupView, StartError> {
     if cgroup.dirs().all(|(hierarchy, _)| hierarchy.unified) {
         return Ok(CgroupView::V2(NewFilesystem::new("cgroup2", "cgroup", &[], attributes)?));
     }
     let options = ["mode=755".to_owned()];
     let plain = attributes.without(MountAttr::RDONLY);
-    let tmpfs = NewFilesystem::new("tmpfs", "tmpfs", &options, plain)?
-        .make(0)
-        .map_err(|f| StartError::system(format!("cgroup view: {}", errno_text(f.errno))))?;
+    let mut tmpfs = NewFilesystem::new("tmpfs", "tmpfs", &options, plain)?;
+    tmpfs.own_by_root_of(map);
+    let tmpfs = tmpfs.make(0).map_err(|f| StartError::system(format!("cgroup view: {}", errno_text(f.errno))))?;
     let mut trees = Vec::new();
     let mut links = Vec::new();
     for (hierarchy, own) in cgroup.dirs().filter(|(hierarchy, _)| !hierarchy.unified) {
@@ -45,8 +46,8 @@ pub(crate) fn prepare(cgroup: &Cgroup, attributes: MountAttr) -> Result<CgroupVi
         let fail = |e: Errno| StartError::system(format!("cgroup view: {}: {}", own.display(), errno_text(e)));
         let tree =
             open_tree(CWD, own, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(fail)?;
-        make_private(tree.as_fd()).map_err(fail)?;
-        let change = MountChange { set: attributes, ..MountChange::default() };
+        let propagation = Some(MountPropagation::Private);
+        let change = MountChange { set: attributes, propagation, ..MountChange::default() };
         mount_setattr(tree.as_fd(), c"", &change).map_err(fail)?;
         let name = c_path(name.as_bytes())?;
         for part in name.to_bytes().split(|b| *b == b',').filter(|part| *part != name.to_bytes()) {

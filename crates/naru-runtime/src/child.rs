@@ -75,7 +75,7 @@ pub(crate) const STEPS: Table<Setup> = &[
     // Before anything that costs memory.
     (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
     // Through the host's procfs.
-    (Step::OomScore, |setup, state| process::set_oom_score(&setup.process, state)),
+    (Step::OomScore, set_oom_score),
     // Before sysfs, mqueue and the host name, which show these namespaces.
     (Step::Join, |setup, _| namespaces::join(&setup.spaces)),
     // After the groups have been joined: they become its root.
@@ -141,6 +141,14 @@ pub(crate) fn become_root() -> Result<(), Failure> {
     rustix::thread::set_thread_groups(&[]).at(Op::Group, 0)?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Op::Group, 1)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Op::User, 0)
+}
+
+/// In a user namespace the parent has done it: the file isn't ours there.
+fn set_oom_score(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
+    if setup.id_maps.is_some() {
+        return Ok(());
+    }
+    process::set_oom_score(&setup.process, state)
 }
 
 /// `0` in `tasks` is the writer itself: no lock of the whole thread group, so no wait for RCU. After clone.

@@ -35,12 +35,11 @@ pub(crate) fn prepare(
     wanted: Capabilities,
     no_new_privileges: bool,
     seccomp: Option<&SeccompProgram>,
+    new_user_namespace: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Credentials, StartError> {
-    let own = credentials::capget().map_err(|e| StartError::system(format!("capabilities: {e}")))?;
-    let bounding: u64 =
-        (0..64).map_while(|cap| credentials::bounding_contains(cap).ok().map(|held| u64::from(held) << cap)).sum();
-    let available = own.permitted & bounding;
+    let held = Held::read(new_user_namespace)?;
+    let available = held.permitted & held.bounding;
     let missing = wanted.permitted & capabilities::ALL & !available;
     if missing != 0 {
         let names = capabilities::names(missing).join(", ");
@@ -53,13 +52,36 @@ pub(crate) fn prepare(
         uid: identity.uid,
         gid: identity.gid,
         groups: identity.groups.clone(),
-        dropped: bits(bounding & !keep),
+        dropped: bits(held.bounding & !keep),
         ambient: bits(ambient),
-        own: own.permitted,
+        own: held.permitted,
         sets: CapabilitySets { effective: wanted.effective & permitted, permitted, inheritable: ambient },
         no_new_privileges,
         filter: seccomp.map(|program| Ok::<_, StartError>((decode(&program.hex)?, program.flags))).transpose()?,
     })
+}
+
+/// What the child will hold when it comes to give it up.
+struct Held {
+    permitted: u64,
+    bounding: u64,
+}
+
+impl Held {
+    /// Our own sets; or all that the kernel knows, which is what whoever enters another user namespace has there, in the bounding set too.
+    fn read(new_user_namespace: bool) -> Result<Self, StartError> {
+        let known = (0..64).map_while(|cap| credentials::bounding_contains(cap).ok().map(|held| (cap, held)));
+        let (mut all, mut bounding) = (0_u64, 0_u64);
+        for (cap, held) in known {
+            all |= 1 << cap;
+            bounding |= u64::from(held) << cap;
+        }
+        if new_user_namespace {
+            return Ok(Self { permitted: all, bounding: all });
+        }
+        let own = credentials::capget().map_err(|e| StartError::system(format!("capabilities: {e}")))?;
+        Ok(Self { permitted: own.permitted, bounding })
+    }
 }
 
 fn bits(set: u64) -> Vec<u32> {

@@ -67,13 +67,14 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, stdio: Stdio) -> Result<
     let root = container_root(target.pid)?;
     let copy = root.try_clone().map_err(|e| StartError::system(e.to_string()))?;
     let identity = identity::look_up(&root, &process.user, &process.additional_groups)?;
+    let map = target.namespaces.user.as_ref();
     let streams = Streams::open(stdio, || console::allocate_in(copy.into_fd().as_fd(), process.console_size))?;
     let setup = Setup {
         target: rustix::io::fcntl_dupfd_cloexec(target.pidfd, 3).map_err(gone)?,
         spaces: spaces(target.namespaces),
         user_namespace: target.namespaces.user.is_some(),
         tasks: cgroup.join_fds()?,
-        process: process::prepare(process, &identity, streams, false, &mut warnings)?,
+        process: process::prepare(process, &identity, map, streams, false, &mut warnings)?,
     };
     let into = cgroup.v2_dir()?;
     let (reader, writer) = report_pipe()?;

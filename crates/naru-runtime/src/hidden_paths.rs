@@ -4,7 +4,7 @@ use crate::StartError;
 use crate::inside;
 use crate::mounts::{NewFilesystem, attach, c_path, clone_tree};
 use crate::report::{At, Failure, Op, errno_text};
-use naru_sys::mount_attr::{MountAttr, MountChange, mount_setattr};
+use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
@@ -46,9 +46,9 @@ fn null_bind() -> rustix::io::Result<OwnedFd> {
         return Err(Errno::NODEV);
     }
     let tree = clone_tree(null.as_fd(), false)?;
-    crate::mounts::make_private(tree.as_fd())?;
     let set = MountAttr::NOSUID | MountAttr::NOEXEC;
-    mount_setattr(tree.as_fd(), c"", &MountChange { set, ..MountChange::default() })?;
+    let propagation = Some(MountPropagation::Private);
+    mount_setattr(tree.as_fd(), c"", &MountChange { set, propagation, ..MountChange::default() })?;
     Ok(tree)
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod exec;
 mod hidden_paths;
 mod identity;
+mod idmap;
 mod init;
 mod inside;
 mod mounts;

@@ -4,9 +4,10 @@
 use crate::StartError;
 use crate::cgroup_view::CgroupView;
 use crate::child::State;
+use crate::idmap::Outside;
 use crate::inside::{self, Kind};
 use crate::overlay;
-use crate::plan::{Mount, MountFlags, MountSource, Propagation};
+use crate::plan::{IdMap, Mount, MountFlags, MountSource, Propagation};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,13 +52,15 @@ pub(crate) struct NewFilesystem {
 /// Makes what can be made of `mounts`. The cgroup view is made by `cgroup`, on request.
 pub(crate) fn prepare(
     mounts: &[Mount],
+    map: Option<&IdMap>,
     cgroup: impl Fn(MountAttr) -> Result<CgroupView, StartError>,
 ) -> Result<Vec<PreparedMount>, StartError> {
-    mounts.iter().map(|mount| prepare_one(mount, &cgroup)).collect()
+    mounts.iter().map(|mount| prepare_one(mount, map, &cgroup)).collect()
 }
 
 fn prepare_one(
     mount: &Mount,
+    map: Option<&IdMap>,
     cgroup: &impl Fn(MountAttr) -> Result<CgroupView, StartError>,
 ) -> Result<PreparedMount, StartError> {
     let target = c_path(mount.target.as_os_str().as_bytes())?;
@@ -69,7 +72,8 @@ fn prepare_one(
             (Source::Detached(tree), kind)
         }
         MountSource::Filesystem { kind, name, data } => {
-            let fs = NewFilesystem::new(kind, name, data, attributes)?;
+            let mut fs = NewFilesystem::new(kind, name, data, attributes)?;
+            fs.own_by_root_of(map);
             (fs.make_if_independent().map_err(|f| mount_error(mount, f.errno))?, Kind::Directory)
         }
         MountSource::Image { lower } => {
@@ -162,6 +166,26 @@ impl NewFilesystem {
         })
     }
 
+    /// What the parent makes belongs to the container's root, also where that is another user of the host.
+    pub(crate) fn own_by_root_of(&mut self, map: Option<&IdMap>) {
+        if map.is_none() || !matches!(self.kind.to_bytes(), b"tmpfs" | b"devpts") {
+            return;
+        }
+        for (key, own) in [(c"uid", map.user(0)), (c"gid", map.group(0))] {
+            let given = self.options.iter_mut().find(|(name, _)| name.as_c_str() == key);
+            match given {
+                Some((_, Some(value))) => {
+                    let inside = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+                    let mapped = inside.map(|id| if key == c"uid" { map.user(id) } else { map.group(id) });
+                    if let Some(mapped) = mapped.and_then(|id| CString::new(id.to_string()).ok()) {
+                        *value = mapped;
+                    }
+                }
+                _ => self.options.extend(CString::new(own.to_string()).ok().map(|own| (key.into(), Some(own)))),
+            }
+        }
+    }
+
     /// Makes it at once if it has nothing to do with the namespaces of who makes it.
     fn make_if_independent(self) -> Result<Source, Failure> {
         match self.kind.to_bytes() {
@@ -195,7 +219,9 @@ pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: 
         match &mount.source {
             Source::Detached(tree) => {
                 let place = inside::ensure(root, &mount.target, mount.kind).at(Op::Target, index)?;
-                attach(tree.as_fd(), place.as_fd()).at(Op::Attach, index)?;
+                attach(tree.as_fd(), place.as_fd())
+                    .map_err(|errno| mismatch(errno, place.as_fd(), mount.kind))
+                    .at(Op::Attach, index)?;
             }
             Source::New(fs) => {
                 let place = place_of(root, mount, fs).map_err(|(op, errno)| Failure::new(op, index, errno))?;
@@ -212,6 +238,14 @@ pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: 
         }
     }
     Ok(())
+}
+
+/// The kernel calls a folder on a file, or the other way around, just invalid.
+fn mismatch(errno: Errno, place: BorrowedFd<'_>, kind: Kind) -> Errno {
+    match kind_of(place) {
+        Ok(there) if errno == Errno::INVAL && there != kind => Errno::NOTDIR,
+        _ => errno,
+    }
 }
 
 fn place_of(root: BorrowedFd<'_>, mount: &PreparedMount, fs: &NewFilesystem) -> Result<OwnedFd, (Op, Errno)> {

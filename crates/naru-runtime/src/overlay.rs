@@ -3,10 +3,12 @@
 //! The mount is a descriptor and nothing else: no table shows it until the child attaches it in its own namespace.
 
 use crate::StartError;
-use crate::plan::Rootfs;
+use crate::idmap::{self, AsContainerRoot};
+use crate::plan::{IdMap, Rootfs};
 use crate::report::errno_text;
+use naru_sys::mount_attr::{MountChange, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -38,6 +40,34 @@ pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
     }
 }
 
+/// The same with ids mapped for a container in a user namespace. Upper and work lie in one folder.
+pub(crate) fn mount_mapped_root(rootfs: &Rootfs, map: &IdMap) -> Result<OwnedFd, StartError> {
+    let namespace = idmap::user_namespace(map)?;
+    let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
+        let tree = mount_root(rootfs)?;
+        let change = MountChange { id_map: Some(namespace.as_fd()), recursive: true, ..MountChange::default() };
+        mount_setattr(tree.as_fd(), c"", &change)
+            .map_err(|e| StartError::system(format!("map ids of the root: {}", errno_text(e))))?;
+        return Ok(tree);
+    };
+    let (Some(folder), Some(upper), Some(work)) =
+        (upper.parent().filter(|folder| Some(*folder) == work.parent()), upper.file_name(), work.file_name())
+    else {
+        return Err(StartError::invalid("upper and work must lie in one folder for a user namespace"));
+    };
+    let layers: Vec<OwnedFd> =
+        lower.iter().map(|layer| idmap::mapped_clone(layer, namespace.as_fd())).collect::<Result<_, _>>()?;
+    let holder = idmap::mapped_clone(folder, namespace.as_fd())?;
+    let lower: Vec<PathBuf> = layers.iter().map(path_of).collect();
+    let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
+    let _root = AsContainerRoot::become_it(map)?;
+    overlay(&lower, Some(Writable { upper: &upper, work: &work, volatile: *volatile }))
+}
+
+fn path_of(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
 /// Image layers, top first, as a detached read-only mount.
 ///
 /// # Errors
@@ -62,6 +92,26 @@ struct Writable<'a> {
 }
 
 fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd, StartError> {
+    let error = match try_overlay(lower, writable.as_ref()) {
+        Err(error) => error,
+        done => return done,
+    };
+    // A volatile overlay leaves a mark that forbids to use its work folder again: meant for what a power cut may have damaged, but left
+    // by every use. Whoever asks for a volatile one says that contents don't outlive the host's run anyway.
+    match writable {
+        Some(Writable { work, volatile: true, .. }) if remove_mark(work) => try_overlay(lower, writable.as_ref()),
+        _ => Err(error),
+    }
+}
+
+/// Removes the mark of a volatile overlay; tells whether there was one.
+fn remove_mark(work: &Path) -> bool {
+    let mark = work.join("work/incompat/volatile");
+    let dirty = rustix::fs::unlinkat(CWD, mark.join("dirty"), AtFlags::empty());
+    dirty.is_ok() && rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR).is_ok()
+}
+
+fn try_overlay(lower: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, StartError> {
     let fail = |what: &str, e: Errno| StartError::system(format!("overlay: {what}: {}", errno_text(e)));
     let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| fail("open", e))?;
     let set = |key: &str, value: &Path| set_path(fs.as_fd(), key, value);
@@ -73,7 +123,7 @@ fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd,
     if let Some(Writable { upper, work, volatile }) = writable {
         set("upperdir", upper)?;
         set("workdir", work)?;
-        if volatile {
+        if *volatile {
             fsconfig_set_flag(fs.as_fd(), c"volatile").map_err(|e| fail("volatile", e))?;
         }
     }
@@ -129,7 +179,7 @@ fn with_short_path(path: &Path, then: impl FnOnce(&Path) -> rustix::io::Result<(
         return then(path);
     }
     let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    then(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())))
+    then(&path_of(&folder))
 }
 
 /// The kernel's own words about a failed configuration, when it has any (`e overlay: …` in the descriptor's log).

@@ -7,18 +7,18 @@ use crate::credentials::{self, Credentials};
 use crate::identity::Identity;
 use crate::init;
 use crate::mounts::{c_path, private_proc};
-use crate::plan::Process;
+use crate::plan::{IdMap, Process};
 use crate::program::{self, Program};
 use crate::report::{At, Failure, Op, errno_text};
 use crate::rlimits::{self, Limits};
 use crate::steps::{Step, Table};
-use crate::{Stdio, inside};
+use crate::{Stdio, idmap, inside};
 use naru_sys::{fds, keyring, process as own, signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, PidfdFlags, Signal, getpid, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, getpid, pidfd_open};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -90,6 +90,7 @@ pub(crate) const STEPS: Table<ProcessSetup> = &[
 pub(crate) fn prepare(
     process: &Process,
     identity: &Identity,
+    map: Option<&IdMap>,
     streams: Streams,
     init: bool,
     warnings: &mut Vec<String>,
@@ -103,12 +104,13 @@ pub(crate) fn prepare(
         process.capabilities,
         process.no_new_privileges,
         process.seccomp.as_ref(),
+        map.is_some(),
         warnings,
     )?;
     credentials
         .filter_is_possible()
         .map_err(|e| StartError::system(format!("seccomp filter without no_new_privs: {}", errno_text(e))))?;
-    streams.give_to(identity.uid);
+    streams.give_to(idmap::owner(map, identity.uid, identity.gid).0);
     Ok(ProcessSetup {
         stdio: streams,
         cwd: c_path(if cwd.is_empty() { b"/" } else { cwd })?,
@@ -203,6 +205,15 @@ impl ProcessSetup {
     /// The streams.
     pub(crate) fn streams(&self) -> &Streams {
         &self.stdio
+    }
+
+    /// Sets a child's score from outside; a warning if it can't be had.
+    pub(crate) fn set_oom_score_of(&self, pid: Pid, process: &Process) -> Option<String> {
+        let score = process.oom_score_adj?;
+        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        let written = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(file, score.to_string().as_bytes()));
+        written.err().map(|e| format!("oom_score_adj {score} is not permitted on this host: {}", errno_text(e)))
     }
 
     /// Gives up everything but the terminal's master.

@@ -91,13 +91,17 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
     let tasks = group.map(Cgroup::join_fds).transpose()?.unwrap_or_default();
     let cgroup_dir = group.map(Cgroup::v2_dir).transpose()?.flatten();
 
-    let root = overlay::mount_root(&plan.rootfs)?;
+    let map = plan.namespaces.user.as_ref();
+    let root = match map {
+        Some(map) => overlay::mount_mapped_root(&plan.rootfs, map)?,
+        None => overlay::mount_root(&plan.rootfs)?,
+    };
     let spaces = namespaces::prepare(&plan.namespaces, fds)?;
     let view = |attributes| match group {
-        Some(group) => cgroup_view::prepare(group, attributes),
+        Some(group) => cgroup_view::prepare(group, map, attributes),
         None => Err(StartError::system("no cgroup")),
     };
-    let mounts = mounts::prepare(&plan.mounts, view)?;
+    let mounts = mounts::prepare(&plan.mounts, map, view)?;
     let copy = rustix::io::fcntl_dupfd_cloexec(&root, 3)
         .map_err(|e| StartError::system(format!("duplicate the root: {}", errno_text(e))))?;
     let process = &plan.process;
@@ -106,7 +110,7 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
         let devpts = PreparedMount::devpts(&plan.mounts, &mounts);
         console::allocate(devpts.as_ref().map(|fd| fd.as_fd()), process.console_size)
     })?;
-    let process = process::prepare(process, &identity, streams, plan.init, &mut warnings)?;
+    let process = process::prepare(process, &identity, map, streams, plan.init, &mut warnings)?;
     let own_name = plan.namespaces.uts != Namespace::Host;
     let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());
     let setup = Setup {
@@ -147,7 +151,8 @@ impl Prepared {
         drop(other);
         drop(writer);
         if let (Some(map), Some((ready, _))) = (&plan.namespaces.user, &setup.id_maps) {
-            let written = namespaces::write_id_maps(child.pid, map);
+            let written = namespaces::write_id_maps(child.pid, map)
+                .map(|()| warnings.extend(setup.process.set_oom_score_of(child.pid, &plan.process)));
             if let Err(error) = written.and_then(|()| signal(ready)) {
                 give_up(&child);
                 return Err(error);

@@ -63,6 +63,23 @@ pub fn capset(sets: CapabilitySets) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
+/// Sets the ids that the calling thread makes files with, and tells the former ones (setfsuid(2), setfsgid(2)). Capabilities stay only
+/// with SECBIT_NO_SETUID_FIXUP.
+///
+/// # Errors
+/// `EPERM` if they did not become what was asked for; the calls themselves never tell.
+pub fn set_filesystem_ids(uid: u32, gid: u32) -> Result<(u32, u32)> {
+    // SAFETY: no argument is a pointer; libc's functions change the calling thread alone.
+    let former = unsafe { (libc::setfsuid(uid), libc::setfsgid(gid)) };
+    // SAFETY: as above; an impossible id changes nothing and tells the present one.
+    let present = unsafe { (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX)) };
+    if (present.0 as u32, present.1 as u32) == (uid, gid) {
+        Ok((former.0 as u32, former.1 as u32))
+    } else {
+        Err(rustix::io::Errno::PERM)
+    }
+}
+
 /// Whether the kernel knows `capability`, and if so whether it is in the bounding set.
 ///
 /// # Errors

@@ -62,3 +62,51 @@ pub enum Reaped {
 fn exit_code(status: libc::c_int) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
+
+/// Makes `title` what `ps` shows for this process, as far as the arguments that it was started with leave room; its short name too.
+/// The arguments themselves are overwritten: read them before.
+///
+/// # Errors
+/// `/proc/self/stat` isn't there or makes no sense.
+pub fn set_title(title: &CStr) -> std::io::Result<()> {
+    rustix::thread::set_name(title)?;
+    let (start, end) = argument_area()?;
+    let title = title.to_bytes();
+    let room = end - start;
+    let length = title.len().min(room.saturating_sub(1));
+    // SAFETY: the kernel says that `start..end` is where it put this process's arguments, at the top of the stack: mapped, writable, ours
+    // until the end, and bytes. No Rust reference points there: std copies arguments when they are asked for.
+    unsafe {
+        let area = std::ptr::with_exposed_provenance_mut::<u8>(start);
+        area.write_bytes(0, room);
+        area.copy_from_nonoverlapping(title.as_ptr(), length);
+    }
+    Ok(())
+}
+
+/// Fields 48 and 49 of /proc/self/stat.
+fn argument_area() -> std::io::Result<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<usize> = stat
+        .rsplit_once(") ")
+        .map(|(_, rest)| rest.split(' ').skip(45).take(2).filter_map(|field| field.trim().parse().ok()).collect())
+        .unwrap_or_default();
+    match fields[..] {
+        [start, end] if 0 < start && start < end => Ok((start, end)),
+        _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "/proc/self/stat tells no arguments")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_shown() {
+        set_title(c"naru-sys-title").unwrap();
+        let shown = std::fs::read("/proc/self/cmdline").unwrap();
+        assert!(shown.starts_with(b"naru-sys-title\0"), "{}", String::from_utf8_lossy(&shown));
+        let end = shown.iter().position(|b| *b == 0).unwrap();
+        assert!(shown[end..].iter().all(|b| *b == 0), "something of the arguments is left");
+    }
+}

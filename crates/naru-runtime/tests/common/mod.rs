@@ -1,5 +1,6 @@
 //! A tiny root file system, a default plan on it, and a way to run it and hear what it says.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a helper of tests: what fails, fails the test")]
 
 use naru_runtime::defaults::{self, MountDefaults};
 use naru_runtime::plan::{
