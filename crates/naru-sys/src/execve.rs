@@ -1,5 +1,6 @@
 //! execve(2) on pointers that were prepared before the child existed.
 
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, c_char};
 
@@ -30,6 +31,26 @@ pub fn execve(path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // the arrays, live as long as the borrow; heap buffers of a `CString` don't move when the `CString` does.
     let returned = unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
     match crate::call::check(libc::c_long::from(returned)) {
+        Err(error) => error,
+        Ok(_) => Errno::INVAL,
+    }
+}
+
+/// Executes the program that `file` is (execveat(2) with an empty path); returns only to say why it could not. `file` may be an O_PATH
+/// descriptor, and close-on-exec unless it is a script. After clone.
+pub fn execveat(file: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> Errno {
+    // SAFETY: as in `execve`; the path is a null-terminated empty string, so the descriptor itself is meant.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    match crate::call::check(returned) {
         Err(error) => error,
         Ok(_) => Errno::INVAL,
     }

@@ -8,17 +8,34 @@ const SET_SIZE: usize = 8;
 /// The highest signal number.
 pub const LAST_SIGNAL: i32 = 64;
 
+/// `struct kernel_sigaction` without flags, restorer and mask: enough for what installs no handler.
+#[repr(C)]
+struct Disposition {
+    handler: usize,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+impl Disposition {
+    const fn new(handler: usize) -> Self {
+        Self { handler, flags: 0, restorer: 0, mask: 0 }
+    }
+}
+
+/// Ignores a signal; for SIGCHLD that also means that children are reaped by the kernel (sigaction(2)). After clone.
+///
+/// # Errors
+/// `EINVAL` for a number that is none, or can't be ignored.
+pub fn ignore(signal: i32) -> Result<()> {
+    let ignored = Disposition::new(libc::SIG_IGN);
+    // SAFETY: as in `reset_dispositions`: the kernel's structure and the right set size, and no handler is installed.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const ignored, 0, SET_SIZE) }).map(drop)
+}
+
 /// Gives every signal its default disposition. After clone.
 pub fn reset_dispositions() {
-    /// `struct kernel_sigaction`, all zero: SIG_DFL, no flags, no restorer, empty mask.
-    #[repr(C)]
-    struct Default {
-        handler: usize,
-        flags: libc::c_ulong,
-        restorer: usize,
-        mask: u64,
-    }
-    let default = Default { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    let default = Disposition::new(libc::SIG_DFL);
     for signal in (1..=LAST_SIGNAL).filter(|s| *s != libc::SIGKILL && *s != libc::SIGSTOP) {
         // SAFETY: libc's `sigaction` may lock (SIGABRT) and refuses its own real-time signals. The structure is the kernel's, the set's size
         // is right, and no handler is installed. It can't fail for these numbers.
