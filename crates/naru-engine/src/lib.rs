@@ -1,42 +1,62 @@
 //! The engine: containers, images, execs and events; the use cases of everything that the API serves.
 //!
-//! It knows no HTTP, no docker JSON and no terminal. Its own vocabulary is in [`types`].
+//! It knows no HTTP, no docker JSON and no terminal. Its own vocabulary is in [`types`]. It is cut by resource, each part owning its state;
+//! what spans them is in the modules named after the use case.
 
+mod channel_io;
 mod clock;
+mod container;
 mod detach_keys;
 mod disk;
 mod events;
+mod exec;
+mod image;
+mod info;
 mod log_config;
 mod log_file;
 mod monitor_link;
+mod networks;
+mod prune;
+mod reconcile;
+mod root_view;
+mod spawner;
 pub mod types;
+mod volume_use;
 mod volumes;
 
-mod container;
-mod network;
+pub use container::{ArchiveStat, AttachTicket, StatsSample};
+pub use exec::ExecTicket;
 
-/// Images, as far as they need no store.
-mod image {
-    mod config;
-}
-
-pub use container::AttachTicket;
-
-use container::{RECORD_FILE, RECORD_VERSION, Record, Table};
+use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
 use events::Events;
 use naru_base::error::Context as _;
-use naru_base::{Id, Result};
-use naru_fs::Records;
-use std::path::PathBuf;
+use naru_base::{Error, Id, Result};
+use naru_fs::{Durability, Records, Root, durable};
+use naru_net::Instance;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where an engine keeps its things.
-#[derive(Debug, Clone)]
+/// Where an engine keeps what lasts, unless told otherwise.
+pub const DEFAULT_DATA_ROOT: &str = "/var/lib/naru";
+/// Where it keeps what a reboot removes.
+pub const DEFAULT_EXEC_ROOT: &str = "/run/naru";
+
+/// How an engine is to be.
+#[derive(Debug, Clone, Default)]
 pub struct EngineConfig {
     /// What lasts.
     pub data_root: PathBuf,
     /// What a reboot removes.
     pub exec_root: PathBuf,
+    /// Tells more.
+    pub debug: bool,
+    /// Registries spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of the hub.
+    pub registry_mirrors: Vec<String>,
+    /// Where images are searched for; `None` for the hub's index.
+    pub index: Option<String>,
 }
 
 impl EngineConfig {
@@ -44,36 +64,84 @@ impl EngineConfig {
     pub(crate) fn container_dir(&self, id: &Id) -> PathBuf {
         self.data_root.join("containers").join(id.as_str())
     }
+
+    /// What is being removed.
+    pub(crate) fn trash_dir(&self) -> PathBuf {
+        self.data_root.join("trash")
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::for_root(&self.data_root, Path::new(DEFAULT_DATA_ROOT))
+    }
+
+    /// The cgroup of all containers of this engine.
+    pub(crate) fn cgroup_parent(&self) -> String {
+        self.instance().name().to_owned()
+    }
 }
 
-/// The engine. Its parts each own their state; what spans them is in the modules named after the use case.
+/// The engine.
 #[derive(Debug)]
 pub struct Engine {
+    pub(crate) id: String,
+    pub(crate) boot_id: String,
     pub(crate) config: EngineConfig,
     pub(crate) containers: Table,
     pub(crate) records: Records<Record>,
+    pub(crate) execs: exec::Execs,
+    pub(crate) images: image::Images,
+    pub(crate) networks: networks::Networks,
     pub(crate) volumes: volumes::Volumes,
     pub(crate) events: Events,
+    pub(crate) filters: SeccompFilters,
+    pub(crate) spawner: spawner::Spawner,
 }
 
 impl Engine {
-    /// Reads what is on disk. A record that can't be read is reported and left alone.
+    /// Reads what is on disk. `spawner` is the engine's end of the spawner's socket. Nothing runs yet: [`Engine::reconcile`] comes next.
     ///
     /// # Errors
-    /// When the folders can't be made or read.
-    pub fn open(config: EngineConfig) -> Result<Arc<Self>> {
+    /// When the folders can't be made or read, or another engine holds them.
+    pub fn open(config: EngineConfig, spawner: OwnedFd) -> Result<Arc<Self>> {
+        for folder in [&config.data_root, &config.exec_root, &config.trash_dir(), &config.exec_root.join("containers")]
+        {
+            make_private(folder)?;
+        }
         let records = Records::open(config.data_root.join("containers"), RECORD_FILE, RECORD_VERSION)
             .system("cannot open the containers' records")?;
-        let volumes = volumes::Volumes::open(config.data_root.join("volumes"))?;
         let containers = Table::default();
         for (id, record) in records.load_all().system("cannot list the containers' records")? {
             match record {
                 Ok(Some(record)) => containers.insert(Arc::new(container::Container::new(record))),
-                Ok(None) => tracing::warn!(container = id, "a folder without a record is left alone"),
+                Ok(None) => {}
                 Err(error) => tracing::warn!(container = id, "its record can't be read: {error}"),
             }
         }
-        Ok(Arc::new(Self { config, containers, records, volumes, events: Events::new() }))
+        let mut registry = naru_registry::Config {
+            mirrors: config.registry_mirrors.clone(),
+            insecure: config.insecure_registries.clone(),
+            proxies: naru_registry::Proxies::from_env(),
+            ..naru_registry::Config::default()
+        };
+        if let Some(index) = &config.index {
+            registry.index.clone_from(index);
+        }
+        let images = image::Images::open(&config.data_root, naru_registry::Client::new(registry))?;
+        let name_servers = info::host_resolver().ipv4_servers();
+        Ok(Arc::new(Self {
+            id: engine_id(&config.data_root)?,
+            boot_id: info::boot_id(),
+            networks: networks::Networks::open(&config.data_root, config.instance(), &name_servers)?,
+            volumes: volumes::Volumes::open(config.data_root.join("volumes"))?,
+            containers,
+            records,
+            execs: exec::Execs::default(),
+            images,
+            events: Events::new(),
+            filters: SeccompFilters::default(),
+            spawner: spawner::Spawner::new(spawner),
+            config,
+        }))
     }
 
     /// Events from now on.
@@ -85,6 +153,29 @@ impl Engine {
     pub fn past_events(&self, since: types::UnixNanos, until: types::UnixNanos) -> Vec<types::Event> {
         self.events.past(since, until)
     }
+}
+
+fn make_private(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)
+        .map_err(|e| Error::system(format!("cannot make the folder {}: {e}", folder.display())))
+}
+
+/// The engine's own id, made once: a version 4 UUID (RFC 9562).
+fn engine_id(data_root: &Path) -> Result<String> {
+    const FILE: &str = "engine-id.json";
+    let folder = Root::open_host(data_root).system("cannot open the data root")?;
+    if let Some(id) = durable::read_json::<String>(&folder, FILE).system("cannot read the engine's id")? {
+        return Ok(id);
+    }
+    let random = Id::random()?;
+    let hex = random.as_str();
+    let id = format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[12..15], &hex[15..18], &hex[18..30]);
+    durable::write_json(&folder, FILE, &id, Durability::Synced).system("cannot write the engine's id")?;
+    Ok(id)
 }
 
 /// Locks, also after a panic elsewhere: what is behind these locks is consistent between two statements.

@@ -74,6 +74,7 @@ impl MonitorLink {
     pub(crate) fn new(socket: OwnedFd, notify: impl FnMut(Notice) + Send + 'static) -> Result<Arc<Self>> {
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| Error::system(format!("cannot set up a monitor's socket: {e}")))?;
+        #[expect(deprecated, reason = "an owned descriptor is IO-safe; the newer call is unsafe")]
         let socket =
             AsyncFd::new(socket).map_err(|e| Error::system(format!("cannot watch a monitor's socket: {e}")))?;
         let socket = Arc::new(socket);

@@ -1,6 +1,6 @@
 //! Which objects a prune takes: `until`, `label` and `label!`.
 
-use crate::container_label_fits;
+use crate::container::label_fits;
 use crate::types::{Filters, UnixNanos};
 use naru_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -36,8 +36,8 @@ impl Filter {
 
     pub(crate) fn accepts(&self, created: UnixNanos, labels: &BTreeMap<String, String>) -> bool {
         self.until.is_none_or(|t| created < t)
-            && self.labels.iter().all(|l| container_label_fits(labels, l))
-            && !self.not_labels.iter().any(|l| container_label_fits(labels, l))
+            && self.labels.iter().all(|l| label_fits(labels, l))
+            && !self.not_labels.iter().any(|l| label_fits(labels, l))
     }
 }
 

@@ -662,30 +662,8 @@ pub struct CommitRequest {
     pub config: Option<ContainerConfig>,
 }
 
-/// Credentials for a registry, as the caller gave them; empty texts are absent.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Auth {
-    /// User.
-    pub username: String,
-    /// Password, or a token that serves as one.
-    pub password: String,
-    /// A refresh token that serves instead of user and password.
-    pub identity_token: String,
-    /// A bearer token that is used as it is.
-    pub registry_token: String,
-    /// The registry.
-    pub server_address: String,
-}
-
-impl std::fmt::Debug for Auth {
-    /// Never with a secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth")
-            .field("username", &self.username)
-            .field("server_address", &self.server_address)
-            .finish_non_exhaustive()
-    }
-}
+/// Credentials for a registry, as the caller gave them.
+pub type Auth = naru_registry::Auth;
 
 /// Progress of a long operation.
 #[derive(Debug, Clone)]

@@ -135,6 +135,7 @@ impl Container {
 }
 
 async fn write_all(fd: OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    #[expect(deprecated, reason = "an owned descriptor is IO-safe; the newer call is unsafe")]
     let fd = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::WRITABLE)
         .map_err(|e| Error::system(format!("cannot watch the client's stream: {e}")))?;
     while !bytes.is_empty() {

@@ -1,6 +1,7 @@
 //! Making a container: its name, image, merged configuration and mounts decided, its folders made, its record written.
 
-use super::{Container, Record, State, merge};
+use super::record::State;
+use super::{Container, Record, merge};
 use crate::types::{ContainerConfig, CreateRequest, Created, HostSettings, NamespaceMode, NetworkMode};
 use crate::{Engine, clock};
 use naru_base::{Error, Id, Platform, Result, name};
@@ -100,7 +101,10 @@ impl Engine {
     /// Refuses what contradicts itself, before anything is made.
     fn check(&self, config: &ContainerConfig, host: &HostSettings, warnings: &mut Vec<String>) -> Result<()> {
         if config.hostname.len() > HOSTNAME_LIMIT {
-            return Err(Error::invalid(format!("invalid hostname: {:?}: at most {HOSTNAME_LIMIT} bytes", config.hostname)));
+            return Err(Error::invalid(format!(
+                "invalid hostname: {:?}: at most {HOSTNAME_LIMIT} bytes",
+                config.hostname
+            )));
         }
         if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
             return Err(Error::invalid(format!(
@@ -114,7 +118,9 @@ impl Engine {
         capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged)?;
         let policy = host.restart.name.as_str();
         if !matches!(policy, "" | "no" | "always" | "unless-stopped" | "on-failure") {
-            return Err(Error::invalid(format!("invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")));
+            return Err(Error::invalid(format!(
+                "invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
         }
         if host.auto_remove && !matches!(policy, "" | "no") {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
@@ -128,7 +134,9 @@ impl Engine {
         crate::log_config::parse(&host.log)?;
         self.check_namespaces(config, host)?;
         if host.port_bindings.values().any(|b| !b.is_empty()) || host.publish_all {
-            warnings.push("Publishing ports is not supported by this engine yet: the ports are not reachable from outside".into());
+            warnings.push(
+                "Publishing ports is not supported by this engine yet: the ports are not reachable from outside".into(),
+            );
         }
         if !matches!(policy, "" | "no") {
             warnings.push("Restart policies are kept but not acted on by this engine yet".into());

@@ -1,6 +1,7 @@
 //! What follows when a container has ended: waiters first, then its record, its network, and its removal if asked for.
 
 use super::Container;
+use crate::networks::Networks;
 use crate::types::WaitOutcome;
 use crate::{Engine, clock};
 use naru_base::Id;
@@ -69,7 +70,7 @@ impl Engine {
             }
             self.networks.release(sandbox);
         }
-        self.networks.refill(self);
+        Networks::refill(self);
     }
 
     pub(crate) fn exit_event(&self, container: &Container, exit_code: i32, lasted: i64) {
@@ -77,22 +78,15 @@ impl Engine {
         self.container_event(container, "die", &[("execDuration", &seconds), ("exitCode", &exit_code.to_string())]);
     }
 
-    /// An event of a container, with further attributes.
-    pub(crate) fn container_event(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
-        let mut attributes = container.attributes();
-        attributes.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        self.events.publish("container", action, container.id.as_str(), attributes);
-    }
-
     /// An event of a network about a container.
     pub(crate) fn network_event(&self, network: &str, action: &str, container: &Id) {
-        let Some(facts) = self.networks.find(network) else { return };
+        let Some(spec) = self.networks.find(network) else { return };
         let attributes = BTreeMap::from([
             ("container".to_owned(), container.to_string()),
-            ("name".to_owned(), facts.name),
-            ("type".to_owned(), facts.driver),
+            ("name".to_owned(), spec.name.clone()),
+            ("type".to_owned(), spec.driver.name().to_owned()),
         ]);
-        self.events.publish("network", action, &facts.id, attributes);
+        self.events.publish("network", action, spec.id.as_str(), attributes);
     }
 
     /// Kills what a dead monitor may have left in the container's cgroup, and removes that.

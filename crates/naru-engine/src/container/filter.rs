@@ -8,8 +8,21 @@ use std::sync::Arc;
 
 /// Keys that docker knows.
 const KEYS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
-    "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 impl Engine {
@@ -62,7 +75,8 @@ impl<'a> Compiled<'a> {
         }
         let values = |key: &str| filters.get(key).map(Vec::as_slice).unwrap_or_default();
         for status in values("status") {
-            if !["created", "restarting", "running", "removing", "paused", "exited", "dead"].contains(&status.as_str()) {
+            if !["created", "restarting", "running", "removing", "paused", "exited", "dead"].contains(&status.as_str())
+            {
                 return Err(Error::invalid(format!("invalid filter 'status={status}'")));
             }
         }
@@ -111,7 +125,10 @@ impl<'a> Compiled<'a> {
             && self.accepts_state(view)
             && self.values("label").is_none_or(|all| all.iter().all(|l| label_fits(&view.config.labels, l)))
             && (self.volumes.is_empty()
-                || view.mounts.iter().any(|m| self.volumes.iter().any(|v| m.name == *v || m.target == *v || m.source == *v)))
+                || view
+                    .mounts
+                    .iter()
+                    .any(|m| self.volumes.iter().any(|v| m.name == *v || m.target == *v || m.source == *v)))
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&view.image_id))
     }
 

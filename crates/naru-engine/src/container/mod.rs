@@ -3,21 +3,42 @@
 //! A container's facts are in its record, behind a lock that is never held across an await. What takes time (start, stop, remove)
 //! holds the container's operation lock, so that two such operations on one container come one after the other.
 
+mod archive;
 mod attach;
+mod changes;
+mod commit;
+mod create;
+mod exit;
+mod files;
+mod filter;
 mod logs;
 mod merge;
+mod mounts;
+mod plan;
 mod record;
+mod remove;
+mod start;
+mod stats;
+mod stop;
 mod table;
+mod update;
+mod view;
 mod wait;
 
+pub use archive::ArchiveStat;
 pub use attach::AttachTicket;
+pub use stats::StatsSample;
 
 pub(crate) use attach::PendingAttach;
-pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record};
+pub(crate) use filter::label_fits;
+pub(crate) use merge::apply_changes;
+pub(crate) use plan::Filters as SeccompFilters;
+pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record, ResolvedMount};
+pub(crate) use stop::done;
 pub(crate) use table::Table;
 
 use crate::monitor_link::MonitorLink;
-use crate::network::Sandbox;
+use crate::networks::Sandbox;
 use crate::types::{Status, WaitOutcome};
 use naru_base::{Error, Id, Result};
 use naru_fs::{Durability, Records};
@@ -124,11 +145,6 @@ impl Container {
 
     pub(crate) fn set_sandbox(&self, sandbox: Option<Sandbox>) -> Option<Sandbox> {
         std::mem::replace(&mut crate::lock(&self.live).sandbox, sandbox)
-    }
-
-    /// A further descriptor of its network namespace, for a container that joins it.
-    pub(crate) fn netns(&self) -> Option<std::os::fd::OwnedFd> {
-        crate::lock(&self.live).sandbox.as_ref().and_then(|s| s.netns.try_clone().ok())
     }
 
     /// Marks it as being removed; false when somebody else does that already.

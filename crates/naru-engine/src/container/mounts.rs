@@ -123,7 +123,10 @@ fn clean_target(target: &str) -> Result<String> {
 
 fn check_bind_source(source: &Path, create: bool) -> Result<()> {
     if !source.is_absolute() {
-        return Err(Error::invalid(format!("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute", source.display())));
+        return Err(Error::invalid(format!(
+            "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
+            source.display()
+        )));
     }
     match rustix::fs::stat(source) {
         Ok(_) => Ok(()),

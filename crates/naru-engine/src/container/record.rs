@@ -61,6 +61,9 @@ pub(crate) struct State {
     pub sandbox_id: String,
     /// Leases to be reserved again by an engine that finds it running.
     pub endpoints: BTreeMap<String, EndpointView>,
+    /// The place on its network while it runs.
+    #[serde(default)]
+    pub endpoint: Option<naru_net::Endpoint>,
 }
 
 impl Default for State {
@@ -79,6 +82,7 @@ impl Default for State {
             stopped_by_hand: false,
             sandbox_id: String::new(),
             endpoints: BTreeMap::new(),
+            endpoint: None,
         }
     }
 }
@@ -106,6 +110,7 @@ impl State {
         self.oom_killed = oom_killed;
         self.finished_at = at;
         self.sandbox_id.clear();
+        self.endpoint = None;
         for endpoint in self.endpoints.values_mut() {
             *endpoint =
                 EndpointView { network_id: std::mem::take(&mut endpoint.network_id), ..EndpointView::default() };

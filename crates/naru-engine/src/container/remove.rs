@@ -65,9 +65,9 @@ impl Engine {
             _ => {}
         }
         self.containers.remove(&container.id);
-        let anonymous: Vec<String> = container.read(|r| {
-            r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect()
-        });
+        self.images.store.release(id);
+        let anonymous: Vec<String> =
+            container.read(|r| r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect());
         self.container_event(container, "destroy", &[]);
         container.announce_removal();
         let engine = Arc::clone(self);
@@ -76,7 +76,7 @@ impl Engine {
         tokio::task::spawn_blocking(move || {
             if volumes {
                 for volume in anonymous {
-                    if let Err(error) = engine.volumes.remove_unused(&engine, &volume) {
+                    if let Err(error) = engine.remove_unused_volume(&volume) {
                         tracing::warn!(volume, "{error}");
                     }
                 }
@@ -89,7 +89,8 @@ impl Engine {
 
     /// Removes one folder of the trash.
     pub(crate) fn empty_trash(&self, name: &str) {
-        let removed = naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
+        let removed =
+            naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
         if let Err(error) = removed {
             tracing::warn!("cannot remove the files of container {name}: {error}");
         }

@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::monitor_link::MonitorLink;
-use crate::network::Sandbox;
+use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Error, Result};
@@ -27,7 +27,9 @@ impl Engine {
     /// The caller holds the container's operation lock.
     pub(crate) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         match container.status() {
-            Status::Running => return Err(Error::not_modified(format!("container {} is already running", container.id))),
+            Status::Running => {
+                return Err(Error::not_modified(format!("container {} is already running", container.id)));
+            }
             Status::Paused => return Err(Error::conflict("cannot start a paused container, try unpause instead")),
             Status::Removing | Status::Dead => {
                 return Err(Error::conflict("container is marked for removal and cannot be started"));
@@ -94,6 +96,7 @@ impl Engine {
             if let Some(sandbox) = &sandbox {
                 r.state.sandbox_id = sandbox.id.clone();
                 r.state.endpoints = sandbox.endpoints.clone();
+                r.state.endpoint = sandbox.endpoint.clone();
             }
         });
         container.set_monitor(Some(monitor));
@@ -136,7 +139,8 @@ impl Engine {
             NetworkMode::Host | NetworkMode::Container(_) => Ok(None),
             mode => {
                 let mode = if disabled { NetworkMode::None } else { mode };
-                self.networks.sandbox(container, &mode).await.map(Some)
+                let (engine, container) = (Arc::clone(self), Arc::clone(container));
+                crate::image::blocking(move || engine.networks.sandbox(&container, &mode)).await.map(Some)
             }
         }
     }

@@ -65,7 +65,10 @@ impl Engine {
         if tokio::time::timeout(KILL_TIMEOUT, &mut ended).await.is_ok() || !container.status().is_running() {
             return Ok(());
         }
-        Err(Error::system(format!("container {} did not end within {KILL_TIMEOUT:?} of being killed", container.id.short())))
+        Err(Error::system(format!(
+            "container {} did not end within {KILL_TIMEOUT:?} of being killed",
+            container.id.short()
+        )))
     }
 
     /// Sends a signal (a name or number; empty for SIGKILL). SIGKILL returns when the container has ended.

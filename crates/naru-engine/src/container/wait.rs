@@ -57,7 +57,9 @@ mod tests {
         fn new() -> Self {
             let id = Id::random().unwrap();
             let folder = std::env::temp_dir().join(format!("naru-wait-{}", id.short()));
-            let engine = Engine::open(EngineConfig { exec_root: folder.join("run"), data_root: folder }).unwrap();
+            let config = EngineConfig { exec_root: folder.join("run"), data_root: folder, ..EngineConfig::default() };
+            let (_, spawner) = rustix::pipe::pipe().unwrap();
+            let engine = Engine::open(config, spawner).unwrap();
             let container = Arc::new(Container::new(Record {
                 name: "web".into(),
                 created: 0,

@@ -1,0 +1,386 @@
+//! The plan of a container: everything that its start needs, decided.
+
+use super::{Container, Record, ResolvedMount};
+use crate::Engine;
+use crate::networks::Sandbox;
+use crate::types::{ContainerConfig, ExecSettings, HostSettings, MountKind, NamespaceMode, NetworkMode, SeccompChoice};
+use naru_base::{Error, Result};
+use naru_runtime::plan::{
+    CgroupPlan, Descriptors, Mount, MountFlags, MountSource, Namespace, Namespaces, PLAN_VERSION, Plan, Process,
+    Propagation, Rootfs, SeccompProgram,
+};
+use naru_runtime::{capabilities, cgroup, defaults, seccomp};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Compiled profiles, by profile and capabilities.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    compiled: Mutex<HashMap<(Option<String>, u64), SeccompProgram>>,
+}
+
+impl Filters {
+    /// The program for the built-in profile (`None`) or one in docker's JSON.
+    fn program(&self, profile: Option<&str>, caps: u64) -> Result<SeccompProgram> {
+        let key = (profile.map(str::to_owned), caps);
+        if let Some(known) = crate::lock(&self.compiled).get(&key) {
+            return Ok(known.clone());
+        }
+        let kernel = seccomp::KernelVersion::host();
+        let program = match profile {
+            Some(json) => seccomp::compile(&seccomp::Profile::parse(json)?, caps, kernel)?,
+            None => seccomp::compile(seccomp::Profile::default_profile(), caps, kernel)?,
+        };
+        crate::lock(&self.compiled).insert(key, program.clone());
+        Ok(program)
+    }
+}
+
+impl Engine {
+    /// The plan, and the namespaces that it joins.
+    pub(crate) fn plan(&self, container: &Container, sandbox: Option<&Sandbox>) -> Result<(Plan, Descriptors)> {
+        let record = container.read(Clone::clone);
+        let files = self.files(&record.id, 0);
+        let lower = self.images.lower_dirs(&record.image)?;
+        let (namespaces, joined) = self.namespaces(&record, sandbox)?;
+        let own_uts = namespaces.uts == Namespace::New;
+        let plan = Plan {
+            version: PLAN_VERSION,
+            id: record.id.to_string(),
+            rootfs: Rootfs::Overlay { lower, upper: files.upper, work: files.work, volatile: record.host.auto_remove },
+            readonly_rootfs: record.host.readonly_rootfs,
+            rootfs_propagation: root_propagation(&record.mounts),
+            mounts: self.mounts(&record)?,
+            devices: devices(&record.host)?,
+            masked_paths: self.masked(&record),
+            readonly_paths: readonly(&record.host),
+            hostname: own_uts.then(|| record.config.hostname.clone()),
+            domainname: Some(record.config.domainname.clone()).filter(|d| own_uts && !d.is_empty()),
+            init: record.host.init.unwrap_or(false) && namespaces.pid == Namespace::New,
+            namespaces,
+            sysctls: record.host.sysctls.clone(),
+            cgroup: self.cgroup_plan(&record),
+            process: self.first_process(&record)?,
+        };
+        Ok((plan, joined))
+    }
+
+    fn namespaces(&self, record: &Record, sandbox: Option<&Sandbox>) -> Result<(Namespaces, Descriptors)> {
+        let mut joined = Descriptors::default();
+        let choose = |mode: &NamespaceMode, name: &str| -> Result<(Namespace, Option<OwnedFd>)> {
+            Ok(match mode {
+                NamespaceMode::Host => (Namespace::Host, None),
+                NamespaceMode::Container(other) => (Namespace::Join, Some(self.namespace_of(other, name)?)),
+                NamespaceMode::Private | NamespaceMode::Shareable | NamespaceMode::None => (Namespace::New, None),
+            })
+        };
+        let (ipc, ipc_fd) = choose(&record.host.ipc, "ipc")?;
+        let (pid, pid_fd) = choose(&record.host.pid, "pid")?;
+        let (uts, uts_fd) = choose(&record.host.uts, "uts")?;
+        let net = match (&record.host.network, sandbox) {
+            (NetworkMode::Host, _) => Namespace::Host,
+            (NetworkMode::Container(other), _) => {
+                joined.net = Some(self.namespace_of(other, "net")?);
+                Namespace::Join
+            }
+            (_, Some(sandbox)) => {
+                joined.net = Some(sandbox.netns.try_clone_fd()?);
+                Namespace::Join
+            }
+            (_, None) => Namespace::New,
+        };
+        (joined.ipc, joined.pid, joined.uts) = (ipc_fd, pid_fd, uts_fd);
+        let v2 = cgroup::Hierarchies::host()?.version() == 2;
+        let private_cgroup = record.host.cgroupns_private.unwrap_or(v2);
+        let cgroup = if private_cgroup { Namespace::New } else { Namespace::Host };
+        Ok((Namespaces { pid, ipc, uts, net, cgroup, user: None }, joined))
+    }
+
+    /// A namespace of a running container.
+    fn namespace_of(&self, name: &str, kind: &str) -> Result<OwnedFd> {
+        let other = self.containers.find(name)?;
+        let (pid, running) = other.read(|r| (r.state.pid, r.state.status.is_running()));
+        if !running || pid <= 0 {
+            return Err(Error::conflict(format!(
+                "cannot join the {kind} namespace of a non running container: {}",
+                other.id
+            )));
+        }
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        rustix::fs::open(format!("/proc/{pid}/ns/{kind}"), flags, rustix::fs::Mode::empty()).map_err(|e| {
+            Error::system(format!("cannot open the {kind} namespace of container {}: {e}", other.id.short()))
+        })
+    }
+
+    fn mounts(&self, record: &Record) -> Result<Vec<Mount>> {
+        let host = &record.host;
+        let shm_size = if host.shm_size == 0 { defaults::DEFAULT_SHM_SIZE } else { host.shm_size };
+        let own_shm = matches!(host.ipc, NamespaceMode::Private | NamespaceMode::Shareable);
+        let mut mounts = defaults::default_mounts(defaults::MountDefaults {
+            shm_size: own_shm.then_some(shm_size),
+            privileged: host.privileged,
+            readonly_rootfs: host.readonly_rootfs,
+            mqueue: host.ipc != NamespaceMode::Host,
+        });
+        if let Some(shared) = self.shared_shm(&host.ipc)? {
+            mounts.push(bind(shared, Path::new("/dev/shm"), false));
+        }
+        mounts.retain(|m| !record.mounts.iter().any(|own| replaces(Path::new(&own.view.target), &m.target)));
+        for own in &record.mounts {
+            mounts.push(self.user_mount(own)?);
+        }
+        let files = self.files(&self.files_owner(record)?, 0);
+        for (source, target) in
+            [(files.resolv_conf, "/etc/resolv.conf"), (files.hostname, "/etc/hostname"), (files.hosts, "/etc/hosts")]
+        {
+            if !record.mounts.iter().any(|m| m.view.target == target) {
+                mounts.push(bind(source, Path::new(target), host.readonly_rootfs));
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// Whose hosts file and so on it shows: with another container's network, that one's.
+    fn files_owner(&self, record: &Record) -> Result<naru_base::Id> {
+        match &record.host.network {
+            NetworkMode::Container(other) => Ok(self.containers.find(other)?.id.clone()),
+            _ => Ok(record.id.clone()),
+        }
+    }
+
+    /// Where /dev/shm comes from when it isn't the container's own.
+    fn shared_shm(&self, ipc: &NamespaceMode) -> Result<Option<PathBuf>> {
+        Ok(match ipc {
+            NamespaceMode::Host => Some("/dev/shm".into()),
+            NamespaceMode::Container(other) => {
+                let pid = self.containers.find(other)?.read(|r| r.state.pid);
+                Some(format!("/proc/{pid}/root/dev/shm").into())
+            }
+            _ => None,
+        })
+    }
+
+    fn user_mount(&self, own: &ResolvedMount) -> Result<Mount> {
+        let readonly = !own.view.writable;
+        let target = PathBuf::from(&own.view.target);
+        let flags = MountFlags { readonly, ..MountFlags::default() };
+        Ok(match &own.kind {
+            MountKind::Bind { recursive, propagation, .. } => Mount {
+                source: MountSource::Bind {
+                    path: own.source.clone(),
+                    recursive: *recursive,
+                    propagation: *propagation,
+                },
+                flags: MountFlags { readonly, recursive_readonly: readonly && *recursive, ..MountFlags::default() },
+                target,
+            },
+            MountKind::Volume { .. } => bind(own.source.clone(), &target, readonly),
+            MountKind::Tmpfs { options } => tmpfs(target, options, readonly),
+            MountKind::Image { name } => {
+                let lower = self.images.layers(&self.images.find(name)?)?;
+                Mount { target, source: MountSource::Image { lower }, flags: MountFlags { readonly: true, ..flags } }
+            }
+        })
+    }
+
+    fn masked(&self, record: &Record) -> Vec<PathBuf> {
+        let mut masked = match &record.host.masked_paths {
+            _ if record.host.privileged => Vec::new(),
+            Some(own) => own.iter().map(PathBuf::from).collect(),
+            None => defaults::masked_paths(),
+        };
+        if self.images.is_host(&record.image) {
+            masked.extend(crate::image::host_secrets(&[&self.config.data_root, &self.config.exec_root]));
+        }
+        masked
+    }
+
+    fn cgroup_plan(&self, record: &Record) -> CgroupPlan {
+        let host = &record.host;
+        let mut resources = host.resources.clone();
+        resources.devices =
+            if host.privileged { defaults::privileged_device_rules() } else { defaults::default_device_rules() };
+        resources.devices.extend(host.device_rules.iter().cloned());
+        CgroupPlan { path: self.cgroup_path(record), resources }
+    }
+
+    fn cgroup_path(&self, record: &Record) -> String {
+        let parent = match record.host.cgroup_parent.as_str() {
+            "" => self.config.cgroup_parent(),
+            own => own.trim_matches('/').to_owned(),
+        };
+        format!("/{parent}/{}", record.id)
+    }
+
+    /// The container's cgroup.
+    pub(crate) fn cgroup(&self, container: &Container) -> Result<cgroup::Cgroup> {
+        let path = container.read(|r| self.cgroup_path(r));
+        cgroup::Cgroup::open(cgroup::Hierarchies::host()?, &path)
+    }
+
+    fn first_process(&self, record: &Record) -> Result<Process> {
+        let (config, host) = (&record.config, &record.host);
+        let mut process = self.process(record, &config.user, host.privileged, config.tty)?;
+        process.args = std::iter::once(record.path.clone()).chain(record.args.iter().cloned()).collect();
+        process.env = environment(config, config.tty, &[]);
+        process.cwd = if config.working_dir.is_empty() { "/".into() } else { PathBuf::from(&config.working_dir) };
+        process.console_size = host.console_size;
+        Ok(process)
+    }
+
+    /// The process of an exec.
+    pub(crate) fn exec_process(&self, record: &Record, settings: &ExecSettings) -> Result<Process> {
+        let user = if settings.user.is_empty() { &record.config.user } else { &settings.user };
+        let privileged = settings.privileged || record.host.privileged;
+        let mut process = self.process(record, user, privileged, settings.tty)?;
+        process.args.clone_from(&settings.command);
+        process.env = environment(&record.config, settings.tty, &settings.env);
+        let folder = [&settings.working_dir, &record.config.working_dir].into_iter().find(|d| !d.is_empty());
+        process.cwd = folder.map_or_else(|| "/".into(), PathBuf::from);
+        process.console_size = settings.console_size;
+        Ok(process)
+    }
+
+    /// What all processes of a container have alike.
+    fn process(&self, record: &Record, user: &str, privileged: bool, terminal: bool) -> Result<Process> {
+        let host = &record.host;
+        let caps = capabilities::effective_set(&host.cap_add, &host.cap_drop, privileged)?;
+        let seccomp = match &host.seccomp {
+            SeccompChoice::Unconfined => None,
+            SeccompChoice::Default if privileged => None,
+            SeccompChoice::Default => Some(self.filters.program(None, caps)?),
+            SeccompChoice::Profile(json) => Some(self.filters.program(Some(json), caps)?),
+        };
+        Ok(Process {
+            user: user.to_owned(),
+            additional_groups: host.group_add.clone(),
+            capabilities: defaults::capability_sets(caps),
+            no_new_privileges: host.no_new_privileges,
+            seccomp,
+            rlimits: host.rlimits.clone(),
+            oom_score_adj: Some(host.oom_score_adj).filter(|s| *s != 0),
+            terminal,
+            apparmor_profile: host.apparmor.clone(),
+            ..Process::default()
+        })
+    }
+}
+
+/// docker's order: PATH, HOSTNAME, TERM, the container's own, the exec's own. A later value takes an earlier one's place; an entry without
+/// `=` removes its key.
+fn environment(config: &ContainerConfig, tty: bool, more: &[String]) -> Vec<String> {
+    let mut out = vec![defaults::DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
+    if tty {
+        out.push("TERM=xterm".into());
+    }
+    for entry in config.env.iter().chain(more) {
+        let key = entry.split_once('=').map_or(entry.as_str(), |(k, _)| k);
+        let at = out.iter().position(|e| e.split_once('=').is_some_and(|(k, _)| k == key));
+        match (at, entry.contains('=')) {
+            (Some(at), true) => out[at].clone_from(entry),
+            (Some(at), false) => {
+                out.remove(at);
+            }
+            (None, true) => out.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+    out
+}
+
+/// Whether a mount of the user's stands in a default one's place: at the same target, or all of /dev.
+fn replaces(own: &Path, default: &Path) -> bool {
+    own == default || (own == Path::new("/dev") && default.starts_with("/dev"))
+}
+
+fn bind(path: PathBuf, target: &Path, readonly: bool) -> Mount {
+    Mount {
+        target: target.to_owned(),
+        source: MountSource::Bind { path, recursive: true, propagation: Propagation::Rprivate },
+        flags: MountFlags { readonly, ..MountFlags::default() },
+    }
+}
+
+/// docker's defaults are `noexec,nosuid,nodev`; the user's words take them back.
+fn tmpfs(target: PathBuf, options: &[String], readonly: bool) -> Mount {
+    let mut flags = MountFlags { readonly, nosuid: true, nodev: true, noexec: true, ..MountFlags::default() };
+    let mut data = Vec::new();
+    for option in options.iter().flat_map(|o| o.split(',')).filter(|o| !o.is_empty()) {
+        match option {
+            "exec" => flags.noexec = false,
+            "suid" => flags.nosuid = false,
+            "dev" => flags.nodev = false,
+            "ro" => flags.readonly = true,
+            "rw" | "noexec" | "nosuid" | "nodev" | "rprivate" | "private" => {}
+            other => data.push(other.to_owned()),
+        }
+    }
+    let source = MountSource::Filesystem { kind: "tmpfs".into(), name: "tmpfs".into(), data };
+    Mount { target, source, flags }
+}
+
+fn devices(host: &HostSettings) -> Result<Vec<naru_runtime::plan::Device>> {
+    let mut devices = if host.privileged { defaults::host_devices()? } else { defaults::default_devices() };
+    for own in &host.devices {
+        devices.retain(|d| d.path != own.path);
+        devices.push(own.clone());
+    }
+    Ok(devices)
+}
+
+fn readonly(host: &HostSettings) -> Vec<PathBuf> {
+    match &host.readonly_paths {
+        _ if host.privileged => Vec::new(),
+        Some(own) => own.iter().map(PathBuf::from).collect(),
+        None => defaults::readonly_paths(),
+    }
+}
+
+/// A bind that is shared with the host needs the root to be so (runc's rule).
+fn root_propagation(mounts: &[ResolvedMount]) -> Propagation {
+    let binds = || {
+        mounts.iter().filter_map(|m| match m.kind {
+            MountKind::Bind { propagation, .. } => Some(propagation),
+            _ => None,
+        })
+    };
+    if binds().any(|p| matches!(p, Propagation::Shared | Propagation::Rshared)) {
+        Propagation::Rshared
+    } else if binds().any(|p| matches!(p, Propagation::Slave | Propagation::Rslave)) {
+        Propagation::Rslave
+    } else {
+        Propagation::Rprivate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_environment_takes_the_place_of_earlier() {
+        let config = ContainerConfig {
+            hostname: "h".into(),
+            env: vec!["A=1".into(), "PATH=/x".into(), "HOSTNAME".into()],
+            ..ContainerConfig::default()
+        };
+        assert_eq!(environment(&config, true, &["A=2".into()]), ["PATH=/x", "TERM=xterm", "A=2"]);
+    }
+
+    #[test]
+    fn a_mount_on_dev_drops_what_is_below_it() {
+        assert!(replaces(Path::new("/dev"), Path::new("/dev/shm")));
+        assert!(replaces(Path::new("/proc"), Path::new("/proc")));
+        assert!(!replaces(Path::new("/dev/sh"), Path::new("/dev/shm")));
+    }
+
+    #[test]
+    fn tmpfs_options_are_flags_or_data() {
+        let mount = tmpfs("/t".into(), &["size=64m,exec".into(), "mode=1777".into()], false);
+        assert!(!mount.flags.noexec && mount.flags.nosuid);
+        let MountSource::Filesystem { data, .. } = mount.source else { panic!("not a file system") };
+        assert_eq!(data, ["size=64m", "mode=1777"]);
+    }
+}

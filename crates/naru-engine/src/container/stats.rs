@@ -1,0 +1,131 @@
+//! What a container uses, and which processes it has.
+
+use crate::types::UnixNanos;
+use crate::{Engine, clock};
+use naru_base::error::Context as _;
+use naru_base::{Error, Result};
+use std::collections::BTreeMap;
+
+/// One look at what a container uses.
+#[derive(Debug, Clone)]
+pub struct StatsSample {
+    /// When.
+    pub read: UnixNanos,
+    /// From its cgroup.
+    pub cgroup: naru_runtime::cgroup::Stats,
+    /// CPU time of the whole machine so far, in nanoseconds.
+    pub system_cpu_ns: u64,
+    /// Processors that are on.
+    pub online_cpus: u32,
+    /// By interface: rx_bytes, rx_packets, rx_errors, rx_dropped, and the same of tx.
+    pub networks: BTreeMap<String, [u64; 8]>,
+    /// Bytes that it may use, the machine's memory at the most.
+    pub memory_limit: u64,
+}
+
+/// Nanoseconds of a tick of /proc/stat (USER_HZ is 100).
+const TICK: u64 = 10_000_000;
+
+impl Engine {
+    /// What it uses now; `None` when it isn't running.
+    ///
+    /// # Errors
+    /// When there is no such container, or its cgroup can't be read.
+    pub fn stats(&self, name: &str) -> Result<Option<StatsSample>> {
+        let container = self.containers.find(name)?;
+        let (pid, running) = container.read(|r| (r.state.pid, r.state.status.is_running()));
+        if !running {
+            return Ok(None);
+        }
+        let cgroup = self.cgroup(&container)?.stats()?;
+        let text = std::fs::read_to_string("/proc/stat").system("cannot read /proc/stat")?;
+        let mut lines = text.lines();
+        let all = lines.next().unwrap_or_default().split_whitespace().skip(1).take(7);
+        let ticks: u64 = all.filter_map(|n| n.parse::<u64>().ok()).sum();
+        let online = lines.take_while(|l| l.starts_with("cpu")).count();
+        let machine = crate::info::memory();
+        Ok(Some(StatsSample {
+            read: clock::now(),
+            memory_limit: cgroup.memory.limit.map_or(machine, |l| l.min(machine)),
+            cgroup,
+            system_cpu_ns: ticks.saturating_mul(TICK),
+            online_cpus: u32::try_from(online).unwrap_or(1),
+            networks: networks(pid),
+        }))
+    }
+
+    /// Its processes, as `ps` with these arguments shows them.
+    ///
+    /// # Errors
+    /// When it isn't running, or the host has no `ps`.
+    pub async fn top(&self, name: &str, arguments: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        let container = self.containers.find(name)?;
+        container.running_monitor()?;
+        let pids = self.cgroup(&container)?.pids()?;
+        let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        let output = crate::image::blocking(move || {
+            let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+            let mut ps = std::process::Command::new("ps");
+            ps.args(if arguments.is_empty() { vec!["-ef".to_owned()] } else { arguments });
+            // All processes are listed and then chosen from: `-q` doesn't go with `-e`.
+            let output = ps.output().map_err(|e| Error::system(format!("cannot run ps on this host: {e}")))?;
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                return Err(Error::system(format!("ps: {text}")));
+            }
+            Ok((String::from_utf8_lossy(&output.stdout).into_owned(), list))
+        })
+        .await?;
+        let pids: Vec<&str> = output.1.split(',').collect();
+        self.container_event(&container, "top", &[]);
+        chosen(&output.0, &pids)
+    }
+}
+
+/// The rows of `ps` output with one of the process ids; the last column takes the rest of the line.
+fn chosen(output: &str, pids: &[&str]) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    let mut lines = output.lines();
+    let titles: Vec<String> = lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let at =
+        titles.iter().position(|t| t == "PID").ok_or_else(|| Error::system("Couldn't find PID field in ps output"))?;
+    let mut rows = Vec::new();
+    for line in lines {
+        let mut fields: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        if fields.len() > titles.len() {
+            let rest = fields.split_off(titles.len() - 1).join(" ");
+            fields.push(rest);
+        }
+        if fields.get(at).is_some_and(|p| pids.contains(&p.as_str())) {
+            rows.push(fields);
+        }
+    }
+    Ok((titles, rows))
+}
+
+/// From the process's own view of its network (proc_pid_net(5)).
+fn networks(pid: i32) -> BTreeMap<String, [u64; 8]> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for line in text.lines().skip(2) {
+        let Some((name, numbers)) = line.split_once(':') else { continue };
+        let all: Vec<u64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        if let ([rb, rp, re, rd, _, _, _, _, tb, tp, te, td, ..], false) = (all.as_slice(), name.trim() == "lo") {
+            found.insert(name.trim().to_owned(), [*rb, *rp, *re, *rd, *tb, *tp, *te, *td]);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ps_rows_are_chosen_by_process_id() {
+        let output = "UID  PID  CMD\nroot 1 init\nroot 22 sh -c x y\n";
+        let (titles, rows) = chosen(output, &["22"]).unwrap();
+        assert_eq!(titles, ["UID", "PID", "CMD"]);
+        assert_eq!(rows, [["root", "22", "sh -c x y"]]);
+        assert!(chosen("A B\n", &["1"]).is_err());
+    }
+}

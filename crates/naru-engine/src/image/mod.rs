@@ -1,0 +1,139 @@
+//! Images, as containers and lists need them: the store's, looked at with the engine's eyes.
+
+mod archive;
+mod config;
+mod host;
+mod init_layer;
+mod list;
+mod pull;
+mod push;
+mod remove;
+mod search;
+
+pub(crate) use archive::run_config_of;
+pub(crate) use config::to_document;
+pub(crate) use host::secrets as host_secrets;
+pub(crate) use pull::blocking;
+
+use crate::types::ContainerConfig;
+use naru_base::error::Context as _;
+use naru_base::{Digest, Error, Id, Platform, Result};
+use naru_registry::Client;
+use naru_store::{Image, Source, Store};
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// The images of one engine.
+#[derive(Debug)]
+pub(crate) struct Images {
+    pub store: Store,
+    pub registry: Client,
+    init: init_layer::InitLayers,
+    /// Pulls under way, by reference: a second one waits for the first.
+    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What a container takes from its image.
+pub(crate) struct Facts {
+    pub config: ContainerConfig,
+    pub platform: Platform,
+}
+
+/// What a view shows of a container's image.
+#[derive(Default)]
+pub(crate) struct SummaryParts {
+    pub layer_dirs: Vec<PathBuf>,
+    pub manifest_digest: Option<Digest>,
+}
+
+impl Images {
+    pub(crate) fn open(data_root: &Path, registry: Client) -> Result<Self> {
+        let store = Store::open(data_root.join("images"))?;
+        let init = init_layer::InitLayers::open(data_root.join("init"))?;
+        let images = Self { store, registry, init, pulls: Mutex::default() };
+        images.register_host()?;
+        Ok(images)
+    }
+
+    /// The image that a name, id or beginning of an id means.
+    pub(crate) fn find(&self, name: &str) -> Result<Digest> {
+        self.store.lookup(name).map(|i| i.id.clone())
+    }
+
+    /// As [`Images::find`], refused when another platform was asked for.
+    pub(crate) fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Digest> {
+        let image = self.store.lookup(name)?;
+        let own = image.config.platform();
+        match platform {
+            Some(wanted) if wanted.rank(&own).is_none() => Err(Error::not_found(format!(
+                "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
+            ))),
+            _ => Ok(image.id.clone()),
+        }
+    }
+
+    pub(crate) fn facts(&self, id: &Digest) -> Result<Facts> {
+        let image = self.store.image(id)?;
+        Ok(Facts { config: run_config(&image)?, platform: image.config.platform() })
+    }
+
+    /// Keeps the image's layers for a container, whatever becomes of the image.
+    pub(crate) fn hold(&self, container: &Id, image: &Digest) {
+        if let Ok(image) = self.store.image(image)
+            && let Some(chain) = image.chain_id()
+        {
+            self.store.hold(container.as_str(), chain);
+        }
+    }
+
+    /// The layers of a container of this image, top first: docker's init layer, then the image's.
+    pub(crate) fn lower_dirs(&self, id: &Digest) -> Result<Vec<PathBuf>> {
+        let image = self.store.image(id)?;
+        let mut dirs = self.store.lower_dirs(&image)?;
+        dirs.insert(0, self.init.layer(&image.id, &dirs)?);
+        Ok(dirs)
+    }
+
+    /// The image's own layers, top first.
+    pub(crate) fn layers(&self, id: &Digest) -> Result<Vec<PathBuf>> {
+        let image = self.store.image(id)?;
+        self.store.lower_dirs(&image)
+    }
+
+    /// Mode of the root folder of a container of this image: overlay shows the upper folder's.
+    pub(crate) fn root_mode(&self, id: &Digest) -> u32 {
+        let top = self.layers(id).ok().and_then(|dirs| dirs.into_iter().next());
+        top.and_then(|d| std::fs::metadata(d).ok()).map_or(0o755, |m| m.mode() & 0o7777)
+    }
+
+    /// Whether the image is this machine's own root.
+    pub(crate) fn is_host(&self, id: &Digest) -> bool {
+        self.store.image(id).is_ok_and(|i| matches!(i.source, Source::Host(_)))
+    }
+
+    pub(crate) fn summary_parts(&self, id: &Digest) -> SummaryParts {
+        let Ok(image) = self.store.image(id) else { return SummaryParts::default() };
+        SummaryParts {
+            layer_dirs: self.store.lower_dirs(&image).unwrap_or_default(),
+            manifest_digest: image.manifest.as_ref().map(|m| m.digest.clone()),
+        }
+    }
+
+    pub(crate) fn size(&self, id: &Digest) -> u64 {
+        self.store.image(id).map_or(0, |i| i.size())
+    }
+
+    /// Removes the init layers of images that are gone.
+    pub(crate) fn sweep_init_layers(&self) {
+        let known: Vec<Digest> = self.store.images().iter().map(|i| i.id.clone()).collect();
+        self.init.keep_only(&known);
+    }
+}
+
+/// The image's settings in the engine's form.
+pub(crate) fn run_config(image: &Image) -> Result<ContainerConfig> {
+    let document = serde_json::to_value(&image.config.config).system("cannot read the image's configuration")?;
+    Ok(config::from_document(&document))
+}

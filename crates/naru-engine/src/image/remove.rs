@@ -1,0 +1,146 @@
+//! Removing images: names first, then what nobody uses.
+
+use crate::Engine;
+use crate::container::Container;
+use crate::types::{Filters, ImageRemoval};
+use naru_base::{Digest, Error, Reference, Result};
+use std::sync::Arc;
+
+impl Engine {
+    /// Removes a name, and the image with its last one.
+    ///
+    /// # Errors
+    /// docker's texts: used by a container, several names, children.
+    pub async fn remove_image(&self, name: &str, force: bool, prune_parents: bool) -> Result<Vec<ImageRemoval>> {
+        let image = self.images.store.lookup(name)?;
+        let references = self.images.store.references(&image.id);
+        let users = self.users_of(&image.id);
+        let by_name = named(&references, name);
+        let mut removed = Vec::new();
+        let mut untag = |reference: &Reference| -> Result<()> {
+            self.images.store.untag(reference)?;
+            self.image_event("untag", &image.id, &reference.familiar());
+            removed.push(ImageRemoval::Untagged(reference.familiar()));
+            Ok(())
+        };
+        let tags = || references.iter().filter(|r| r.digest().is_none());
+        match by_name {
+            Some(given) => {
+                let last = tags().all(|t| t == given);
+                if last
+                    && !force
+                    && let Some(user) = users.first()
+                {
+                    return Err(Error::conflict(format!(
+                        "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced \
+                         image {}",
+                        user.id.short(),
+                        image.id.short()
+                    )));
+                }
+                untag(given)?;
+                if tags().any(|t| t != given) {
+                    return Ok(removed);
+                }
+            }
+            None => {
+                self.check_removable(&image.id, force, &users)?;
+                let repositories: std::collections::BTreeSet<String> = tags().map(Reference::familiar_name).collect();
+                if repositories.len() > 1 && !force {
+                    return Err(Error::conflict(format!(
+                        "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+                        image.id.short()
+                    )));
+                }
+                for tag in tags() {
+                    untag(tag)?;
+                }
+            }
+        }
+        // A container keeps its image: it stays without a name.
+        if !users.is_empty() || !self.images.store.children(&image.id).is_empty() {
+            return Ok(removed);
+        }
+        for digest in references.iter().filter(|r| r.digest().is_some()) {
+            untag(digest)?;
+        }
+        self.delete_with_parents(&image.id, prune_parents, &mut removed)?;
+        Ok(removed)
+    }
+
+    fn check_removable(&self, id: &Digest, force: bool, users: &[Arc<Container>]) -> Result<()> {
+        let short = id.short();
+        if let Some(user) = users.iter().find(|u| u.status().is_running()) {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
+                user.id.short()
+            )));
+        }
+        if let Some(user) = users.first().filter(|_| !force) {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {}",
+                user.id.short()
+            )));
+        }
+        if !self.images.store.children(id).is_empty() {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {short} (cannot be forced) - image has dependent child images"
+            )));
+        }
+        Ok(())
+    }
+
+    fn users_of(&self, id: &Digest) -> Vec<Arc<Container>> {
+        self.containers.all().into_iter().filter(|c| c.read(|r| r.image == *id)).collect()
+    }
+
+    /// Deletes an image, and its parents that have neither name nor use.
+    fn delete_with_parents(&self, id: &Digest, parents: bool, removed: &mut Vec<ImageRemoval>) -> Result<u64> {
+        let mut next = Some(id.clone());
+        let mut bytes = 0;
+        while let Some(id) = next {
+            let image = self.images.store.image(&id)?;
+            self.image_event("delete", &id, id.as_str());
+            bytes += self.images.store.delete(&id)?.bytes;
+            removed.push(ImageRemoval::Deleted(id));
+            next = image.parent.clone().filter(|p| {
+                parents
+                    && self.images.store.image(p).is_ok()
+                    && self.images.store.references(p).is_empty()
+                    && self.images.store.children(p).is_empty()
+                    && self.users_of(p).is_empty()
+            });
+        }
+        self.images.sweep_init_layers();
+        Ok(bytes)
+    }
+
+    /// Removes images without a name, or with `dangling=false` all that no container uses; returns them and the bytes freed.
+    ///
+    /// # Errors
+    /// For filters that docker doesn't know here.
+    pub async fn prune_images(&self, filters: &Filters) -> Result<(Vec<ImageRemoval>, u64)> {
+        let filter = crate::prune::Filter::parse_with(filters, &["dangling"])?;
+        let only_dangling = !filters.get("dangling").is_some_and(|v| v.iter().any(|v| v == "false" || v == "0"));
+        let (mut removed, mut bytes) = (Vec::new(), 0);
+        for summary in self.images(true, &Filters::new())? {
+            let is_candidate = summary.tags.is_empty() || !only_dangling;
+            let busy = summary.containers > 0 || summary.has_children || self.images.is_host(&summary.id);
+            if !is_candidate || busy || !filter.accepts(summary.created, &summary.labels) {
+                continue;
+            }
+            for reference in self.images.store.references(&summary.id) {
+                self.images.store.untag(&reference)?;
+                removed.push(ImageRemoval::Untagged(reference.familiar()));
+            }
+            bytes += self.delete_with_parents(&summary.id, true, &mut removed)?;
+        }
+        Ok((removed, bytes))
+    }
+}
+
+/// The one of an image's names that was given; `None` when it was an id.
+fn named<'a>(references: &'a [Reference], given: &str) -> Option<&'a Reference> {
+    let wanted = Reference::parse(given).ok()?.with_default_tag();
+    references.iter().find(|r| **r == wanted)
+}

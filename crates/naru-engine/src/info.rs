@@ -1,0 +1,96 @@
+//! Facts about this machine and this engine.
+
+use crate::Engine;
+use crate::types::{LimitSupport, Status, SystemInfo};
+use naru_net::etc::{ResolvConf, SYSTEMD_UPLINKS, host_source};
+use naru_runtime::cgroup::Hierarchies;
+use std::path::Path;
+
+/// The machine's name.
+pub(crate) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Bytes of memory in this machine.
+pub(crate) fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kb| kb * 1024)
+}
+
+/// The id of this boot; pids of another one mean nothing.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// How this machine resolves names.
+pub(crate) fn host_resolver() -> ResolvConf {
+    let etc = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let systemd = std::fs::read_to_string(SYSTEMD_UPLINKS).ok();
+    ResolvConf::parse(host_source(&etc, systemd.as_deref()))
+}
+
+impl Engine {
+    /// Facts about the engine and its machine.
+    pub fn info(&self) -> SystemInfo {
+        let states: Vec<Status> = self.containers.all().iter().map(|c| c.status()).collect();
+        let count = |wanted: &[Status]| states.iter().filter(|s| wanted.contains(s)).count();
+        let (running, paused) = (count(&[Status::Running, Status::Restarting]), count(&[Status::Paused]));
+        let uname = rustix::system::uname();
+        let (pretty, version) = distribution();
+        let cgroup_version = Hierarchies::host().map_or(2, Hierarchies::version);
+        SystemInfo {
+            id: self.id.clone(),
+            containers: states.len(),
+            running,
+            paused,
+            stopped: states.len() - running - paused,
+            images: self.images.store.images().len(),
+            name: hostname(),
+            kernel_version: uname.release().to_string_lossy().into_owned(),
+            operating_system: pretty,
+            os_version: version,
+            architecture: uname.machine().to_string_lossy().into_owned(),
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory: memory(),
+            cgroup_version,
+            data_root: self.config.data_root.clone(),
+            warnings: Vec::new(),
+            backing_filesystem: filesystem(&self.config.data_root).to_owned(),
+            debug: self.config.debug,
+            event_listeners: self.events.listeners(),
+            insecure_registries: self.config.insecure_registries.clone(),
+            registry_mirrors: self.config.registry_mirrors.clone(),
+            limits: LimitSupport {
+                memory: true,
+                swap: Path::new("/proc/swaps").exists(),
+                cpu: true,
+                cpuset: true,
+                pids: true,
+                oom_kill_disable: cgroup_version == 1,
+            },
+        }
+    }
+}
+
+/// Name and version of the distribution (os-release(5)).
+fn distribution() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    (value("PRETTY_NAME"), value("VERSION_ID"))
+}
+
+/// docker's word for the file system below a folder.
+fn filesystem(path: &Path) -> &'static str {
+    match rustix::fs::statfs(path).map(|s| s.f_type) {
+        Ok(0xEF53) => "extfs",
+        Ok(0x5846_5342) => "xfs",
+        Ok(0x9123_683E) => "btrfs",
+        Ok(0x0102_1994) => "tmpfs",
+        Ok(0x794c_7630) => "overlayfs",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,118 @@
+//! What an engine does when it begins: it meets the monitors that are there, takes up what ended meanwhile, and removes what nobody owns.
+
+use crate::Engine;
+use crate::container::Container;
+use crate::networks::{Networks, Sandbox};
+use crate::types::Status;
+use naru_base::Result;
+use naru_fs::Durability;
+use naru_monitor::protocol::ExitRecord;
+use naru_net::{Endpoint, Netns};
+use std::sync::Arc;
+
+/// docker's exit code for a container whose end nobody saw (the machine went down).
+const LOST: i32 = 255;
+
+impl Engine {
+    /// Reconciles, once, before the engine is served.
+    ///
+    /// # Errors
+    /// When the networks can't be set up. What concerns one container is reported and does not keep the others from being served.
+    pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
+        let mut live = Vec::new();
+        for container in self.containers.all() {
+            self.images.hold(&container.id, &container.read(|r| r.image.clone()));
+            match self.take_up(&container).await {
+                Ok(Some(endpoint)) => live.push(endpoint),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(container = container.id.short(), "{error}"),
+            }
+        }
+        let swept = self.images.store.sweep();
+        if let Err(error) = swept {
+            tracing::warn!("cannot sweep the store: {error}");
+        }
+        self.networks.reconcile(live)?;
+        self.remove_leftovers();
+        Networks::refill(self);
+        Ok(())
+    }
+
+    /// One container: running under its monitor, or ended.
+    async fn take_up(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Endpoint>> {
+        if let Some((monitor, state, descriptors)) = self.meet_monitor(container).await? {
+            container.change(|r| {
+                if !r.state.status.is_running() {
+                    // It was being started when the engine died.
+                    r.state.begin(state.pid, state.start_time, &self.boot_id, crate::clock::now());
+                }
+            });
+            if self.cgroup(container).and_then(|c| c.is_frozen()).unwrap_or(false) {
+                container.change(|r| r.state.status = Status::Paused);
+            }
+            for (id, pid) in &state.execs {
+                self.execs.take_up(&container.id, id, *pid);
+            }
+            container.set_monitor(Some(monitor));
+            return Ok(self.take_up_network(container, descriptors));
+        }
+        let (status, finished_at) = container.read(|r| (r.state.status, r.state.finished_at));
+        if !status.is_running() {
+            return Ok(None);
+        }
+        let this_boot = container.read(|r| r.state.boot_id == self.boot_id);
+        let record =
+            self.read_exit_record(&container.id).filter(|e| e.finished_at > finished_at).unwrap_or(ExitRecord {
+                version: 1,
+                exit_code: if this_boot { 137 } else { LOST },
+                oom_killed: false,
+                finished_at: crate::clock::now(),
+            });
+        if this_boot {
+            self.kill_remains(container);
+        }
+        self.ended(container, &record);
+        Ok(None)
+    }
+
+    fn take_up_network(&self, container: &Container, descriptors: Vec<std::os::fd::OwnedFd>) -> Option<Endpoint> {
+        let (id, endpoint, endpoints) =
+            container.read(|r| (r.state.sandbox_id.clone(), r.state.endpoint.clone(), r.state.endpoints.clone()));
+        let netns = descriptors.into_iter().next().and_then(|fd| Netns::from_fd(fd).ok())?;
+        container.set_sandbox(Some(Sandbox { id, netns, endpoint: endpoint.clone(), endpoints }));
+        endpoint
+    }
+
+    /// Folders of containers that are none, the trash, and run folders without a container.
+    fn remove_leftovers(&self) {
+        let known = |name: &str| self.containers.all().iter().any(|c| c.id.as_str() == name);
+        for folder in [self.config.data_root.join("containers"), self.config.exec_root.join("containers")] {
+            let Ok(root) = naru_fs::Root::open_host(&folder) else { continue };
+            for name in root.list("/").unwrap_or_default() {
+                // A record that can't be read is somebody's container: its folder stays.
+                let has_record = folder.join(&name).join(crate::container::RECORD_FILE).exists();
+                if !name.to_str().is_some_and(known)
+                    && !has_record
+                    && let Err(error) = naru_fs::remove_tree(&root, &name)
+                {
+                    tracing::warn!("cannot remove {}: {error}", folder.join(&name).display());
+                }
+            }
+        }
+        if let Ok(trash) = naru_fs::Root::open_host(self.config.trash_dir()) {
+            for name in trash.list("/").unwrap_or_default() {
+                self.empty_trash(&name.to_string_lossy());
+            }
+        }
+    }
+
+    /// Stops nothing: containers outlive the engine. Lets go of what only the engine needs.
+    pub async fn shutdown(&self) {
+        for container in self.containers.all() {
+            if let Err(error) = container.save(&self.records, Durability::Volatile) {
+                tracing::warn!("{error}");
+            }
+        }
+        self.networks.close();
+    }
+}

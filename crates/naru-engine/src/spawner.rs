@@ -1,0 +1,72 @@
+//! Asking the spawner for monitors, and meeting those that an earlier engine left.
+
+use crate::Engine;
+use crate::container::Container;
+use crate::monitor_link::{MonitorLink, Notice};
+use naru_base::error::Context as _;
+use naru_base::{Error, Id, Result};
+use naru_monitor::protocol::{MonitorState, PROTOCOL_VERSION, Request, Response, SOCKET_NAME, SpawnRequest};
+use naru_monitor::wire;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+/// The engine's end of the spawner's socket.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    control: Mutex<OwnedFd>,
+}
+
+impl Spawner {
+    pub(crate) fn new(control: OwnedFd) -> Self {
+        Self { control: Mutex::new(control) }
+    }
+
+    /// A new monitor, which waits for its `Start`.
+    ///
+    /// # Errors
+    /// When the spawner is gone.
+    pub(crate) fn spawn(&self, engine: &Arc<Engine>, container: &Container) -> Result<Arc<MonitorLink>> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .system("cannot make a socket for a monitor")?;
+        let request = SpawnRequest { id: container.id.to_string() };
+        wire::send_all(&*crate::lock(&self.control), &request, &[theirs.as_fd()])
+            .system("cannot ask for a monitor: the spawner is gone, restart the engine")?;
+        drop(theirs);
+        link(engine, &container.id, ours)
+    }
+}
+
+/// Reads what the monitor of `id` says, for as long as the engine is there.
+fn link(engine: &Arc<Engine>, id: &Id, socket: OwnedFd) -> Result<Arc<MonitorLink>> {
+    let (engine, id) = (Arc::downgrade(engine), id.clone());
+    MonitorLink::new(socket, move |notice| {
+        let Some(engine) = engine.upgrade() else { return };
+        match notice {
+            Notice::Event(event) => engine.monitor_event(&id, event),
+            Notice::Gone => engine.monitor_gone(&id),
+        }
+    })
+}
+
+impl Engine {
+    /// Connects to the monitor that an earlier engine left for this container; `None` when there is none.
+    pub(crate) async fn meet_monitor(
+        self: &Arc<Self>,
+        container: &Container,
+    ) -> Result<Option<(Arc<MonitorLink>, MonitorState, Vec<OwnedFd>)>> {
+        let run_dir = self.config.exec_root.join("containers").join(container.id.as_str());
+        let Ok(folder) = naru_fs::Root::open_host(&run_dir) else { return Ok(None) };
+        // Through a descriptor: the whole path may be longer than a socket's address can be (unix(7)).
+        let folder = folder.into_fd();
+        let address = format!("/proc/self/fd/{}/{SOCKET_NAME}", folder.as_raw_fd());
+        let Ok(stream) = std::os::unix::net::UnixStream::connect(address) else { return Ok(None) };
+        let monitor = link(self, &container.id, stream.into())?;
+        match monitor.request(Request::Hello { version: PROTOCOL_VERSION }, Vec::new()).await {
+            Ok((Response::Hello(state), descriptors)) => Ok(Some((monitor, *state, descriptors))),
+            Ok(_) => Err(Error::system("the monitor answered a hello with something else")),
+            // It ended just now.
+            Err(_) => Ok(None),
+        }
+    }
+}
