@@ -47,7 +47,10 @@ fn ping() -> Result<()> {
         assert_eq!(answer.header("Docker-Experimental"), Some("false"));
         assert_eq!(answer.header("Cache-Control"), Some("no-cache, no-store, must-revalidate"));
         assert_eq!(answer.header("Pragma"), Some("no-cache"));
-        assert!(answer.header("Builder-Version").is_some());
+        if Target::from_env() == Target::Naru {
+            // dockerd 20.10 leaves it out with its default settings.
+            assert!(answer.header("Builder-Version").is_some());
+        }
         assert!(answer.header("Content-Type").is_some_and(|kind| kind.starts_with("text/plain")));
     }
     Ok(())
@@ -98,16 +101,20 @@ fn errors_have_class_and_text() -> Result<()> {
         ("GET", "/containers/nope/export"),
         ("POST", "/containers/nope/rename?name=x"),
     ] {
-        assert_eq!(error(method, path, 404)?, "No such container: nope", "{method} {path}");
+        // kill says "Cannot kill container: nope: " before it.
+        let said = error(method, path, 404)?;
+        assert!(said.ends_with("No such container: nope"), "{method} {path}: {said}");
     }
-    assert_eq!(error("GET", "/images/nope/json", 404)?, "No such image: nope:latest");
-    assert_eq!(error("DELETE", "/images/nope", 404)?, "No such image: nope:latest");
+    assert!(error("GET", "/images/nope/json", 404)?.ends_with("No such image: nope:latest"));
+    assert!(error("DELETE", "/images/nope", 404)?.ends_with("No such image: nope:latest"));
     assert!(error("GET", "/networks/nope", 404)?.contains("network nope not found"));
     assert!(error("GET", "/volumes/nope", 404)?.contains("get nope: no such volume"));
     assert!(error("GET", "/exec/nope/json", 404)?.starts_with("No such exec instance: nope"));
     assert!(error("GET", "/swarm", 503)?.contains("This node is not a swarm manager"));
-    assert!(!error("GET", "/containers/json?filters=nonsense", 400)?.is_empty());
-    assert!(!error("POST", "/containers/create?name=-bad", 400)?.is_empty());
+    // dockerd 20.10 calls it 500.
+    assert!(http.get("/containers/json?filters=nonsense")?.status >= 400);
+    // Without a body there is nothing to create; dockerd 20.10 calls that 500 as well.
+    assert!(http.request("POST", "/containers/create?name=-bad", &[], &[])?.status >= 400);
     Ok(())
 }
 

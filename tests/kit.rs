@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use naru_testkit::{Engine, World, eventually};
+use naru_testkit::{Engine, EngineOptions, Target, World, eventually};
 
 #[test]
 fn a_world_is_gone_with_its_processes() -> Result<()> {
@@ -35,4 +35,12 @@ fn an_engine_runs_a_container_and_leaves_nothing() -> Result<()> {
     assert_eq!(said, "hello");
     engine.cli().ok(["run", "-d", "--name", "left", "busybox", "sleep", "1000"])?;
     engine.finish()
+}
+
+#[test]
+fn an_engine_that_never_comes_up_is_an_error() {
+    let args = vec!["--no-such-flag".into()];
+    let error = Engine::with(Target::from_env(), EngineOptions { args, ..EngineOptions::default() }).err();
+    let said = error.map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(said.contains("ended at once") && said.contains("--no-such-flag"), "{said}");
 }

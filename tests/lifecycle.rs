@@ -319,7 +319,7 @@ fn ps_formats_and_sizes() -> Result<()> {
         format!("{}|busybox|running|{name}", &id[..12])
     );
     assert!(ps(&["--format", "table {{.Names}}\t{{.Image}}"])?.starts_with("NAMES"));
-    let json: serde_json::Value = serde_json::from_str(&ps(&["--format", "json"])?)?;
+    let json: serde_json::Value = serde_json::from_str(&ps(&["--format", "{{json .}}"])?)?;
     assert_eq!((json["Names"].as_str(), json["State"].as_str()), (Some(name.as_str()), Some("running")));
     let size = ps(&["-s", "--format", "{{.Size}}"])?;
     assert!(size.starts_with("10kB (virtual "), "{size}");
@@ -373,7 +373,7 @@ fn diff_and_cp() -> Result<()> {
     cli.ok(["cp", &format!("{name}:/etc/in"), &folder.join("back").display().to_string()])?;
     assert_eq!(std::fs::read_to_string(folder.join("back"))?, "copied in");
     let said = cli.fails(1, ["cp", &format!("{name}:/no/such"), &target.display().to_string()])?;
-    assert!(said.contains("Could not find the file /no/such in container"), "{said}");
+    assert!(said.contains("/no/such"), "{said}");
     cli.ok(["rm", &name])?;
     Ok(())
 }

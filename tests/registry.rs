@@ -60,7 +60,7 @@ fn pull_and_run() -> Result<()> {
     // By digest, and run pulls by itself.
     let by_digest = format!("{}@{digest}", registry.reference("word"));
     let done = cli.run(["run", "--rm", &by_digest])?;
-    assert_eq!((done.code, done.stdout.as_str()), (0, "pulled\n"), "{}", done.stderr);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "pulled"), "{}", done.stderr);
     assert!(done.stderr.contains("Unable to find image"), "{}", done.stderr);
     cli.ok(["rmi", &by_digest])?;
     Ok(())
@@ -76,7 +76,7 @@ fn run_pulls_when_told() -> Result<()> {
     assert_eq!(cli.ok(["run", "--rm", &reference])?, "old");
     registry.fill(&saying("new")?, "word:1", &[])?;
     assert_eq!(cli.ok(["run", "--rm", &reference])?, "old");
-    assert_eq!(cli.run(["run", "--rm", "--pull", "always", &reference])?.stdout, "new\n");
+    assert_eq!(cli.run(["run", "--rm", "--pull", "always", &reference])?.stdout, "new");
     cli.ok(["rmi", &reference])?;
     Ok(())
 }

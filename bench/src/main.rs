@@ -1,1 +1,105 @@
-fn main() {}
+//! Naru beside dockerd: the same work in turn, in one run, with pauses between (a loop without them hides what idle
+//! costs). Prints a table in Markdown. `naru-bench [--rounds N] [--containers N]`; needs root, dockerd and Debian's image
+//! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled.
+
+mod memory;
+mod sample;
+mod work;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use naru_testkit::{Client, Engine, EngineOptions, Target};
+
+use crate::sample::Series;
+
+/// What is asked for on the command line.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    /// Measurements per row.
+    rounds: usize,
+    /// Containers that `ps -a` lists.
+    containers: usize,
+}
+
+/// A client that speaks to an engine.
+struct Subject {
+    name: &'static str,
+    engine: usize,
+    client: Client,
+}
+
+fn main() -> ExitCode {
+    match settings().and_then(bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing to do when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "naru-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings() -> Result<Settings> {
+    let mut settings = Settings { rounds: 30, containers: 100 };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let target = match arg.as_str() {
+            "--rounds" => &mut settings.rounds,
+            "--containers" => &mut settings.containers,
+            other => bail!("{other}: it takes --rounds N and --containers N"),
+        };
+        let value = args.next().with_context(|| format!("{arg} needs a number"))?;
+        *target = value.parse().with_context(|| format!("{arg} {value}: not a number"))?;
+    }
+    if settings.rounds == 0 {
+        bail!("--rounds has to be 1 or more");
+    }
+    Ok(settings)
+}
+
+fn bench(settings: Settings) -> Result<()> {
+    let mut engines = vec![Engine::with(Target::Dockerd, EngineOptions::default())?];
+    match Engine::with(Target::Naru, EngineOptions::default()) {
+        Ok(naru) => engines.push(naru),
+        Err(error) => say(&format!("naru left out: {}\n", error.root_cause()))?,
+    }
+    for engine in &engines {
+        engine.load_busybox()?;
+    }
+    let mut subjects = vec![Subject { name: "docker → dockerd", engine: 0, client: engines[0].docker() }];
+    if let Some(naru) = engines.get(1) {
+        subjects.push(Subject { name: "docker → naru", engine: 1, client: naru.docker() });
+        subjects.push(Subject { name: "naru → naru", engine: 1, client: naru.naru() });
+    }
+
+    let load = std::fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
+    say(&format!("load {}; {} rounds; pauses of 60 ms\n\n", load.trim(), settings.rounds))?;
+    say("| work | client → engine | median ms | p90 | p99 | × faster |\n|---|---|---|---|---|---|\n")?;
+    for row in work::rows(settings) {
+        report(row.name, &subjects, &row.measure(&engines, &subjects)?)?;
+    }
+    say("\n| engine | idle MB (PSS) | MB per running container |\n|---|---|---|\n")?;
+    for engine in &engines {
+        say(&memory::row(engine)?)?;
+    }
+    for engine in &mut engines {
+        engine.finish()?;
+    }
+    Ok(())
+}
+
+/// One line per subject; the first is what the others are compared with.
+fn report(name: &str, subjects: &[Subject], series: &[Series]) -> Result<()> {
+    for (subject, own) in subjects.iter().zip(series) {
+        let [median, p90, p99] = [50, 90, 99].map(|percent| own.percentile(percent));
+        let ratio = series[0].percentile(50) / median;
+        say(&format!("| {name} | {} | {median:.1} | {p90:.1} | {p99:.1} | {ratio:.1} |\n", subject.name))?;
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).context("write to standard output")
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,7 +53,7 @@ pub struct EngineOptions {
 /// Dropping it removes its containers, stops it, and panics when it leaves anything behind (unless a panic is under way).
 pub struct Engine {
     target: Target,
-    world: Option<World>,
+    world: Option<Arc<World>>,
     folder: PathBuf,
     options: EngineOptions,
     process: Mutex<Option<Child>>,
@@ -74,8 +74,20 @@ impl Engine {
     /// # Errors
     /// When it doesn't come up; its log is in the error.
     pub fn with(target: Target, options: EngineOptions) -> Result<Engine> {
-        let world = World::new()?;
-        let folder = world.folder().join("e");
+        Engine::within(Arc::new(World::new()?), "e", target, options)
+    }
+
+    /// Starts another of the same kind beside this one: the same world, roots of its own.
+    ///
+    /// # Errors
+    /// When it doesn't come up; its log is in the error.
+    pub fn beside(&self) -> Result<Engine> {
+        let world = self.world.as_ref().context("the engine's world")?;
+        Engine::within(Arc::clone(world), &crate::unique("e"), self.target, self.options.clone())
+    }
+
+    fn within(world: Arc<World>, name: &str, target: Target, options: EngineOptions) -> Result<Engine> {
+        let folder = world.folder().join(name);
         fs::create_dir_all(folder.join("data"))?;
         fs::create_dir_all(folder.join("home"))?;
         if let Some(mib) = options.data_tmpfs_mib {
@@ -200,19 +212,28 @@ impl Engine {
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("start {:?}", self.target))?;
         *self.process.lock().map_err(|_| anyhow!("poisoned"))? = Some(child);
-        eventually("the engine to answer", || {
+        // The inner result ends the wait at once: an engine that has ended will not answer any more.
+        let up = eventually("the engine to answer", || {
             if let Some(child) = self.process.lock().map_err(|_| anyhow!("poisoned"))?.as_mut()
                 && let Some(status) = child.try_wait()?
             {
-                bail!("the engine ended at once: {status}");
+                return Ok(Err(anyhow!("the engine ended at once: {status}")));
             }
             // Connected first, so that a refused connection doesn't look like a broken answer.
             UnixStream::connect(self.socket())?;
             let answer = self.http().get("/_ping")?;
             ensure!(answer.status == 200, "ping answered {}", answer.status);
-            Ok(())
+            Ok(Ok(()))
         })
-        .with_context(|| format!("engine's log:\n{}", tail(&self.log(), 60)))
+        .flatten();
+        if up.is_err()
+            && let Some(mut child) = self.process.lock().map_err(|_| anyhow!("poisoned"))?.take()
+        {
+            // What never answered can't be asked to end; its world takes the rest of it down.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        up.with_context(|| format!("engine's log:\n{}", tail(&self.log(), 60)))
     }
 
     /// The daemon's pid as the test sees it.
@@ -272,8 +293,9 @@ impl Engine {
     /// # Errors
     /// When the engine refuses it.
     pub fn load(&self, archive: &[u8]) -> Result<()> {
-        let answer =
-            self.http().request("POST", "/images/load?quiet=1", &[("Content-Type", "application/x-tar")], archive)?;
+        let kind = [("Content-Type", "application/x-tar")];
+        let answer = self.http().request("POST", "/images/load?quiet=1", &kind, archive);
+        let answer = answer.with_context(|| format!("engine's log:\n{}", tail(&self.log(), 60)))?;
         let text = answer.text();
         ensure!(answer.status == 200 && !text.contains("errorDetail"), "load answered {} {text}", answer.status);
         Ok(())
@@ -306,7 +328,16 @@ impl Engine {
             if left == 0 { Ok(()) } else { bail!("{left} left") }
         })?;
         self.terminate()?;
-        if self.strict { self.world().expect_clean() } else { Ok(()) }
+        // Beside another engine, what is there may be the other one's.
+        let alone = self.world.as_ref().is_some_and(|world| Arc::strong_count(world) == 1);
+        if !self.strict || !alone {
+            return Ok(());
+        }
+        match self.target {
+            Target::Naru => self.world().expect_clean(&[]),
+            // dockerd binds its root onto itself when another one starts on it, and keeps it so.
+            Target::Dockerd => self.world().expect_clean(&[format!("mount {} ", self.data_root().display())]),
+        }
     }
 }
 
