@@ -1,4 +1,28 @@
 //! The supervisor of one container (the monitor) and the spawner that starts supervisors.
+//!
+//! A monitor is one process with one thread. It owns the streams of its container, writes the log, serves clients that an engine hands
+//! over, runs further processes, and writes down how the container ended before it tells anyone. It outlives the engine: a later one
+//! finds it by its socket. What engine, spawner and monitor say to each other is [`protocol`], on [`wire`].
+//!
+//! No async runtime, no threads, and nothing allocated before it is needed: a thousand monitors are to fit into memory.
 
+mod client;
+mod container;
+mod detach;
+mod exits;
+mod json_text;
+mod listener;
+mod log;
+mod monitor;
+mod own_binary;
+mod peer;
 pub mod protocol;
+mod requests;
+mod session;
+mod spawner;
+mod streams;
+mod timestamp;
 pub mod wire;
+
+pub use monitor::monitor_main;
+pub use spawner::{Spawner, spawner_main, spawner_process, start_spawner};

@@ -1,0 +1,203 @@
+//! The container of a monitor: its start, further processes in it, and its end.
+
+use crate::exits;
+use crate::listener::Listener;
+use crate::log::JsonLog;
+use crate::protocol::{Attach, ExecRequest, ExitRecord, StartRequest};
+use crate::session::Session;
+use crate::streams::{self, Wanted};
+use crate::timestamp;
+use naru_base::Error;
+use naru_runtime::cgroup::Cgroup;
+use naru_runtime::plan::{Descriptors, Namespace, Namespaces};
+use naru_runtime::{ExecTarget, StartError, Started};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use std::path::Path;
+
+/// A container that has been started.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its first process.
+    pub main: Session,
+    /// Where later engines connect; gone when it has ended.
+    pub listener: Option<Listener>,
+    cgroup_path: String,
+    namespaces: Namespaces,
+    cgroup: Option<Cgroup>,
+    record_dir: OwnedFd,
+    volatile: bool,
+    /// Kills for want of memory that have been seen.
+    oom_kills: u64,
+}
+
+/// What an engine is told of a process that has been started.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub pid: i32,
+    pub start_time: u64,
+    pub warnings: Vec<String>,
+}
+
+impl Facts {
+    fn of(started: &mut Started) -> Self {
+        Self {
+            pid: started.pid.as_raw_nonzero().get(),
+            start_time: started.start_time,
+            warnings: std::mem::take(&mut started.warnings),
+        }
+    }
+}
+
+impl Container {
+    /// Makes the container and executes its program. `descriptors` are those of the request's frame.
+    ///
+    /// # Errors
+    /// It can't be had as planned, or its program can't be executed; nothing is left behind then, and the clients have got their
+    /// preambles.
+    pub(crate) fn start(request: StartRequest, descriptors: Vec<OwnedFd>) -> Result<(Self, Facts), StartError> {
+        let StartRequest { plan, namespaces, record_dir, run_dir, log, stdin_open, stdin_once, volatile, attaches } =
+            request;
+        let mut descriptors = descriptors.into_iter();
+        let joined = take_namespaces(namespaces, &mut descriptors)?;
+        let clients: Vec<(OwnedFd, Attach)> = descriptors.by_ref().take(attaches.len()).zip(attaches).collect();
+        let record_dir = open_folder(&record_dir)?;
+        exits::remove_record(&record_dir).map_err(Error::from)?;
+        let listener = Listener::bind(open_folder(&run_dir)?)?;
+        let log = JsonLog::open(&log)?;
+        let wanted = Wanted { terminal: plan.process.terminal, input: stdin_open, output: true };
+        let (stdio, mut ends) = streams::make(wanted)?;
+        let mut started = naru_runtime::prepare(&plan, joined, stdio)?.start()?;
+        if let Some(console) = started.console.take() {
+            ends.take_console(console, stdin_open)?;
+        }
+        let facts = Facts::of(&mut started);
+        let cgroup = started.cgroup.take();
+        let mut main = Session::new(None, started, ends).with_log(log).with_input_once(stdin_once);
+        for (stream, attach) in clients {
+            main.attach(stream, attach);
+        }
+        let container = Self {
+            id: plan.id,
+            main,
+            listener: Some(listener),
+            cgroup_path: plan.cgroup.path,
+            namespaces: plan.namespaces,
+            cgroup,
+            record_dir,
+            volatile,
+            oom_kills: 0,
+        };
+        Ok((container, facts))
+    }
+
+    /// Starts a further process; `stream` is the client's. A failure is told to the client on its stream.
+    ///
+    /// # Errors
+    /// The container has ended, or the program can't be executed.
+    pub(crate) fn exec(&self, request: ExecRequest, stream: Option<OwnedFd>) -> Result<(Session, Facts), StartError> {
+        let ExecRequest { id, process, attach } = request;
+        let client = stream.zip(attach);
+        let input = client.as_ref().is_some_and(|(_, attach)| attach.stdin);
+        let wanted = Wanted { terminal: process.terminal, input, output: client.is_some() };
+        let started = self.exec_process(&process, wanted);
+        match started {
+            Ok((mut started, ends)) => {
+                let facts = Facts::of(&mut started);
+                let mut session = Session::new(Some(id), started, ends).with_input_once(true);
+                if let Some((stream, attach)) = client {
+                    session.attach(stream, attach);
+                }
+                Ok((session, facts))
+            }
+            Err(error) => {
+                if let Some((stream, attach)) = client {
+                    crate::client::tell_failure(stream, attach, process.terminal, &error.message);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn exec_process(
+        &self,
+        process: &naru_runtime::plan::Process,
+        wanted: Wanted,
+    ) -> Result<(Started, streams::Ends), StartError> {
+        if self.main.exit_code().is_some() {
+            return Err(Error::conflict("the container is not running").into());
+        }
+        let target = ExecTarget {
+            pid: self.main.pid,
+            pidfd: self.main.pidfd(),
+            cgroup_path: &self.cgroup_path,
+            namespaces: &self.namespaces,
+        };
+        let (stdio, mut ends) = streams::make(wanted)?;
+        let mut started = naru_runtime::exec(&target, process, stdio)?;
+        if let Some(console) = started.console.take() {
+            ends.take_console(console, wanted.input)?;
+        }
+        Ok((started, ends))
+    }
+
+    /// The network namespace of its own, while its first process is there.
+    pub(crate) fn network_namespace(&self) -> Option<OwnedFd> {
+        if self.namespaces.net == Namespace::Host {
+            return None;
+        }
+        let path = format!("/proc/{}/ns/net", self.main.pid.as_raw_nonzero());
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
+    /// Whether the kernel has killed something for want of memory since the last time this was asked.
+    pub(crate) fn was_out_of_memory(&mut self) -> bool {
+        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
+        std::mem::replace(&mut self.oom_kills, kills) < kills
+    }
+
+    /// Ends what its first process has left running: with a PID namespace of its own the kernel has done so.
+    pub(crate) fn end_remains(&self) {
+        if self.namespaces.pid != Namespace::New
+            && let Some(cgroup) = &self.cgroup
+        {
+            // What can't be killed can't be waited for either; the group stays then.
+            let _ = cgroup.kill_all();
+        }
+    }
+
+    /// Writes down how it ended, and takes its socket and its cgroup away: whoever hears of the end may start it again at once.
+    pub(crate) fn end(&mut self, exit_code: i32) -> ExitRecord {
+        let oom_killed = self.was_out_of_memory() || self.oom_kills > 0;
+        let finished_at = timestamp::now();
+        let record = ExitRecord { version: exits::RECORD_VERSION, exit_code, oom_killed, finished_at };
+        // On a full disk the engine still hears it; one that isn't there will find the container dead.
+        let _ = exits::write_record(&self.record_dir, &record, self.volatile);
+        self.listener = None;
+        if let Some(cgroup) = self.cgroup.take() {
+            // A group that is held by something unkillable is the engine's to sweep.
+            let _ = cgroup.remove();
+        }
+        record
+    }
+}
+
+fn take_namespaces(
+    present: [bool; 4],
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Descriptors, StartError> {
+    let mut take = |present: bool| match (present, present.then(|| descriptors.next()).flatten()) {
+        (true, None) => Err(StartError::invalid("a namespace's descriptor is missing")),
+        (_, descriptor) => Ok(descriptor),
+    };
+    let [net, ipc, pid, uts] = present;
+    Ok(Descriptors { net: take(net)?, ipc: take(ipc)?, pid: take(pid)?, uts: take(uts)? })
+}
+
+fn open_folder(path: &Path) -> Result<OwnedFd, StartError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| StartError::system(format!("open the folder {}: {e}", path.display())))
+}
