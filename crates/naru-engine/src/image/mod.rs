@@ -92,7 +92,10 @@ impl Images {
     pub(crate) fn lower_dirs(&self, id: &Digest) -> Result<Vec<PathBuf>> {
         let image = self.store.image(id)?;
         let mut dirs = self.store.lower_dirs(&image)?;
-        dirs.insert(0, self.init.layer(&image.id, &dirs)?);
+        // This machine's root has what mounts need, and overlay refuses a layer that lies inside another.
+        if !matches!(image.source, Source::Host(_)) {
+            dirs.insert(0, self.init.layer(&image.id, &dirs)?);
+        }
         Ok(dirs)
     }
 

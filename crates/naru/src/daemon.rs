@@ -1,0 +1,123 @@
+//! `naru daemon`: the engine, served until it is told to end. Containers go on without it.
+
+use crate::settings::{HELP, Settings};
+use anyhow::{Context as _, Result, bail};
+use naru_engine::{Engine, EngineConfig};
+use rustix::fs::{FlockOperation, flock};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs it, and returns the exit code.
+pub(crate) fn main(args: &[OsString]) -> i32 {
+    let settings = match Settings::read(args) {
+        Ok(settings) => settings,
+        Err(text) => return fail(&text, 125),
+    };
+    if settings.help {
+        return print(HELP);
+    }
+    let level = if settings.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
+    match run(&settings) {
+        Ok(()) => 0,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that can't go on")]
+fn fail(text: &str, code: i32) -> i32 {
+    eprintln!("naru daemon: {text}");
+    code
+}
+
+#[expect(clippy::print_stdout, reason = "asked for")]
+fn print(text: &str) -> i32 {
+    print!("{text}");
+    0
+}
+
+fn run(settings: &Settings) -> Result<()> {
+    // Held until the end: the second engine on these roots ends here, before it touches anything.
+    let _lock = lock(&settings.data_root)?;
+    let _pidfile = PidFile::write(&settings.exec_root, &settings.pidfile)?;
+    // Before any thread exists: it forks.
+    let spawner = naru_monitor::start_spawner().context("cannot start the spawner")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(serve(settings, spawner.control))
+}
+
+async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
+    let mut listeners = Vec::new();
+    for host in &settings.hosts {
+        let bound = if host.starts_with("fd://") { naru_api::activated() } else { naru_api::bind(host) };
+        listeners.extend(bound.with_context(|| format!("cannot listen on {host}"))?);
+    }
+    let config = EngineConfig {
+        data_root: settings.data_root.clone(),
+        exec_root: settings.exec_root.clone(),
+        debug: settings.debug,
+        insecure_registries: settings.insecure_registries.clone(),
+        registry_mirrors: settings.registry_mirrors.clone(),
+        index: settings.search_index.clone(),
+    };
+    let engine = Engine::open(config, spawner)?;
+    engine.reconcile().await?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tracing::info!("serving on {}", settings.hosts.join(", "));
+    naru_api::serve(engine.clone(), listeners, async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    })
+    .await?;
+    engine.shutdown().await;
+    for host in &settings.hosts {
+        if let Some(path) = host.strip_prefix("unix://") {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    tracing::info!("ended; containers go on");
+    Ok(())
+}
+
+/// One engine per data root.
+fn lock(data_root: &Path) -> Result<File> {
+    std::fs::create_dir_all(data_root).with_context(|| format!("cannot make the data root {}", data_root.display()))?;
+    let path = data_root.join("engine.lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "another engine runs on the data root {}: stop it, or choose another by --data-root",
+            data_root.display()
+        );
+    }
+    Ok(file)
+}
+
+/// The file with the engine's process id, removed at the end.
+struct PidFile<'a>(&'a Path);
+
+impl<'a> PidFile<'a> {
+    fn write(exec_root: &Path, path: &'a Path) -> Result<Self> {
+        std::fs::create_dir_all(exec_root)
+            .with_context(|| format!("cannot make the exec root {}", exec_root.display()))?;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        let mut file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        writeln!(file, "{}", std::process::id()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
+}

@@ -1,0 +1,174 @@
+//! The engine's settings: dockerd's flags and its configuration file, the flags first.
+
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where the configuration is read from when it is there and no other is named.
+const DEFAULT_FILE: &str = "/etc/naru/daemon.json";
+/// Where the engine listens unless told otherwise.
+const DEFAULT_HOST: &str = "unix:///run/naru/naru.sock";
+
+/// What `naru daemon --help` prints.
+pub(crate) const HELP: &str = "\
+Usage:  naru daemon [OPTIONS]
+
+The engine
+
+Options:
+      --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
+      --data-root string            Folder of what lasts (default \"/var/lib/naru\")
+  -D, --debug                       Tell more
+      --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
+      --help                        Print this
+  -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
+      --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
+  -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
+      --registry-mirror list        Mirror of the hub
+      --search-index string         Where images are searched for (default: the hub's index)
+";
+
+/// The engine's settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub help: bool,
+    pub hosts: Vec<String>,
+    pub data_root: PathBuf,
+    pub exec_root: PathBuf,
+    pub pidfile: PathBuf,
+    pub debug: bool,
+    pub insecure_registries: Vec<String>,
+    pub registry_mirrors: Vec<String>,
+    pub search_index: Option<String>,
+}
+
+/// The configuration file: dockerd's names. What is not known here is refused, as dockerd does.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct File {
+    hosts: Option<Vec<String>>,
+    data_root: Option<PathBuf>,
+    exec_root: Option<PathBuf>,
+    pidfile: Option<PathBuf>,
+    debug: Option<bool>,
+    insecure_registries: Option<Vec<String>>,
+    registry_mirrors: Option<Vec<String>>,
+    search_index: Option<String>,
+}
+
+impl File {
+    fn read(named: Option<&str>) -> Result<Self, String> {
+        let path = named.unwrap_or(DEFAULT_FILE);
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.trim().is_empty() => Ok(Self::default()),
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|e| format!("unable to configure the engine with file {path}: {e}"))
+            }
+            Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(format!("unable to configure the engine with file {path}: {e}")),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the command line and the configuration file.
+    ///
+    /// # Errors
+    /// For unknown flags and what the file has wrong; the text names it.
+    pub(crate) fn read(args: &[OsString]) -> Result<Self, String> {
+        let mut own = File::default();
+        let (mut config_file, mut help) = (None, false);
+        let mut words = args.iter().map(|a| a.to_string_lossy().into_owned());
+        while let Some(word) = words.next() {
+            let (name, inline) = split(&word);
+            let mut value = || inline.clone().or_else(|| words.next()).ok_or(format!("flag needs an argument: {name}"));
+            match name.as_str() {
+                "--help" => help = true,
+                "-D" | "--debug" => own.debug = Some(inline.as_deref().is_none_or(|v| v != "false")),
+                "--config-file" => config_file = Some(value()?),
+                "--data-root" | "-g" | "--graph" => own.data_root = Some(value()?.into()),
+                "--exec-root" => own.exec_root = Some(value()?.into()),
+                "-p" | "--pidfile" => own.pidfile = Some(value()?.into()),
+                "-H" | "--host" => own.hosts.get_or_insert_default().push(value()?),
+                "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
+                "--registry-mirror" => own.registry_mirrors.get_or_insert_default().push(value()?),
+                "--search-index" => own.search_index = Some(value()?),
+                _ if name.starts_with('-') => return Err(format!("unknown flag: {name}")),
+                _ => return Err(format!("naru daemon accepts no arguments: {word}")),
+            }
+        }
+        let file = File::read(config_file.as_deref())?;
+        let exec_root = own.exec_root.or(file.exec_root).unwrap_or_else(|| naru_engine::DEFAULT_EXEC_ROOT.into());
+        Ok(Self {
+            help,
+            hosts: own.hosts.or(file.hosts).unwrap_or_else(|| vec![DEFAULT_HOST.to_owned()]),
+            data_root: own.data_root.or(file.data_root).unwrap_or_else(|| naru_engine::DEFAULT_DATA_ROOT.into()),
+            pidfile: own.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("naru.pid")),
+            exec_root,
+            debug: own.debug.or(file.debug).unwrap_or_default(),
+            insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
+            registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
+            search_index: own.search_index.or(file.search_index),
+        })
+    }
+}
+
+/// `--name=value` and `-Hvalue` in two.
+fn split(word: &str) -> (String, Option<String>) {
+    if let Some((name, value)) = word.split_once('=').filter(|_| word.starts_with("--")) {
+        return (name.to_owned(), Some(value.to_owned()));
+    }
+    match word.strip_prefix("-H") {
+        Some(value) if !value.is_empty() => ("-H".to_owned(), Some(value.trim_start_matches('=').to_owned())),
+        _ => (word.to_owned(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Settings, String> {
+        Settings::read(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_are_dockerds() {
+        let settings = read(&[
+            "-H",
+            "unix:///a",
+            "--host=tcp://127.0.0.1:1",
+            "-Hfd://",
+            "--data-root",
+            "/d",
+            "--exec-root=/e",
+            "-D",
+        ])
+        .unwrap();
+        assert_eq!(settings.hosts, ["unix:///a", "tcp://127.0.0.1:1", "fd://"]);
+        assert_eq!(settings.data_root, PathBuf::from("/d"));
+        assert_eq!(settings.pidfile, PathBuf::from("/e/naru.pid"));
+        assert!(settings.debug);
+        assert_eq!(read(&[]).unwrap().hosts, [DEFAULT_HOST]);
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_is_checked() {
+        let path = std::env::temp_dir().join(format!("naru-settings-{}.json", std::process::id()));
+        std::fs::write(&path, r#"{"debug": true, "data-root": "/f", "registry-mirrors": ["http://m"]}"#).unwrap();
+        let file = format!("--config-file={}", path.display());
+        let settings = read(&[&file, "--data-root", "/d"]).unwrap();
+        assert_eq!((settings.data_root, settings.debug), (PathBuf::from("/d"), true));
+        std::fs::write(&path, r#"{"nonsense": 1}"#).unwrap();
+        assert!(read(&[&file]).unwrap_err().contains("nonsense"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(read(&[&file]).is_err());
+    }
+
+    #[test]
+    fn what_is_unknown_is_named() {
+        assert_eq!(read(&["--nope"]).unwrap_err(), "unknown flag: --nope");
+        assert!(read(&["--host"]).unwrap_err().contains("--host"));
+        assert!(read(&["run"]).unwrap_err().contains("run"));
+    }
+}
