@@ -13,6 +13,9 @@ const KEPT: usize = 4 << 10;
 /// Read at once from a client; on the stack.
 const CHUNK: usize = 4 << 10;
 
+/// How many of those are read away from a client that is let go.
+const DRAIN_ROUNDS: usize = 16;
+
 /// One attached client.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -111,19 +114,6 @@ impl Client {
         self.closing = true;
     }
 
-    /// Ends the stream of a client that is done. What it still typed is read away, or the kernel would tell it of a reset in the place
-    /// of an end (unix(7), tcp(7)). Always true.
-    pub(crate) fn finish(&mut self) -> bool {
-        // Either fails for what is no socket, or is not connected any more.
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
-        let mut chunk = [0; CHUNK];
-        let mut rounds = 16;
-        while rounds > 0 && matches!(rustix::io::read(&self.stream, &mut chunk), Ok(count) if count > 0) {
-            rounds -= 1;
-        }
-        true
-    }
-
     fn unsent(&self) -> usize {
         self.waiting.len() - self.sent
     }
@@ -211,6 +201,18 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    /// Ends the stream. What the client still typed is read away, or the kernel would tell it of a reset in the place of an end (unix(7),
+    /// tcp(7)).
+    fn drop(&mut self) {
+        // Fails for what is no socket, or isn't connected any more.
+        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+        let mut chunk = [0; CHUNK];
+        let read = |chunk: &mut [u8]| matches!(rustix::io::read(&self.stream, chunk), Ok(count) if count > 0);
+        let _ = (0..DRAIN_ROUNDS).take_while(|_| read(&mut chunk)).count();
+    }
+}
+
 /// Tells a client why its process could not be started, as docker does, and lets it go.
 pub(crate) fn tell_failure(stream: OwnedFd, attach: Attach, terminal: bool, message: &str) {
     let attach = Attach { stdout: true, ..attach };
@@ -218,7 +220,6 @@ pub(crate) fn tell_failure(stream: OwnedFd, attach: Attach, terminal: bool, mess
     client.send(0, format!("{message}\r\n").as_bytes());
     // One line fits, or the client has not read for long.
     client.flush();
-    client.finish();
 }
 
 #[cfg(test)]

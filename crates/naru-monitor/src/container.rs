@@ -1,15 +1,16 @@
 //! The container of a monitor: its start, further processes in it, and its end.
 
+use crate::client::{self, Client};
 use crate::exits;
 use crate::listener::Listener;
 use crate::log::JsonLog;
-use crate::protocol::{Attach, ExecRequest, ExitRecord, StartRequest};
+use crate::protocol::{ExecRequest, ExitRecord, StartRequest};
 use crate::session::Session;
 use crate::streams::{self, Wanted};
 use crate::timestamp;
 use naru_base::Error;
 use naru_runtime::cgroup::Cgroup;
-use naru_runtime::plan::{Descriptors, Namespace, Namespaces};
+use naru_runtime::plan::{Descriptors, Namespace, Namespaces, Process};
 use naru_runtime::{ExecTarget, StartError, Started};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -62,23 +63,21 @@ impl Container {
             request;
         let mut descriptors = descriptors.into_iter();
         let joined = take_namespaces(namespaces, &mut descriptors)?;
-        let clients: Vec<(OwnedFd, Attach)> = descriptors.by_ref().take(attaches.len()).zip(attaches).collect();
+        let terminal = plan.process.terminal;
+        let connect = |(stream, attach)| Client::new(stream, attach, terminal, stdin_open);
+        let clients = descriptors.zip(attaches).map(connect).collect();
         let record_dir = open_folder(&record_dir)?;
         exits::remove_record(&record_dir).map_err(Error::from)?;
         let listener = Listener::bind(open_folder(&run_dir)?)?;
         let log = JsonLog::open(&log)?;
-        let wanted = Wanted { terminal: plan.process.terminal, input: stdin_open, output: true };
-        let (stdio, mut ends) = streams::make(wanted)?;
+        let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
         let mut started = naru_runtime::prepare(&plan, joined, stdio)?.start()?;
         if let Some(console) = started.console.take() {
             ends.take_console(console, stdin_open)?;
         }
         let facts = Facts::of(&mut started);
         let cgroup = started.cgroup.take();
-        let mut main = Session::new(None, started, ends).with_log(log).with_input_once(stdin_once);
-        for (stream, attach) in clients {
-            main.attach(stream, attach);
-        }
+        let main = Session::new(None, started, ends).with_clients(clients).with_log(log).with_input_once(stdin_once);
         let container = Self {
             id: plan.id,
             main,
@@ -102,30 +101,23 @@ impl Container {
         let client = stream.zip(attach);
         let input = client.as_ref().is_some_and(|(_, attach)| attach.stdin);
         let wanted = Wanted { terminal: process.terminal, input, output: client.is_some() };
-        let started = self.exec_process(&process, wanted);
-        match started {
+        match self.exec_process(&process, wanted) {
             Ok((mut started, ends)) => {
                 let facts = Facts::of(&mut started);
-                let mut session = Session::new(Some(id), started, ends).with_input_once(true);
-                if let Some((stream, attach)) = client {
-                    session.attach(stream, attach);
-                }
-                Ok((session, facts))
+                let connect = |(stream, attach)| Client::new(stream, attach, process.terminal, input);
+                let clients = client.into_iter().map(connect).collect();
+                Ok((Session::new(Some(id), started, ends).with_clients(clients).with_input_once(true), facts))
             }
             Err(error) => {
                 if let Some((stream, attach)) = client {
-                    crate::client::tell_failure(stream, attach, process.terminal, &error.message);
+                    client::tell_failure(stream, attach, process.terminal, &error.message);
                 }
                 Err(error)
             }
         }
     }
 
-    fn exec_process(
-        &self,
-        process: &naru_runtime::plan::Process,
-        wanted: Wanted,
-    ) -> Result<(Started, streams::Ends), StartError> {
+    fn exec_process(&self, process: &Process, wanted: Wanted) -> Result<(Started, streams::Ends), StartError> {
         if self.main.exit_code().is_some() {
             return Err(Error::conflict("the container is not running").into());
         }

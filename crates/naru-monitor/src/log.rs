@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// docker's buffer for one line.
 const LINE_LIMIT: usize = 16 << 10;
 /// Written at the latest when so much has come together.
-const BATCH: usize = 128 << 10;
+const BATCH: usize = 32 << 10;
 const NAMES: [&[u8]; 2] = [b"stdout", b"stderr"];
 
 /// The writer of one log.

@@ -79,6 +79,11 @@ impl Session {
         }
     }
 
+    /// With clients from the first byte on.
+    pub(crate) fn with_clients(self, clients: Vec<Client>) -> Self {
+        Self { clients, ..self }
+    }
+
     /// With a log for its output.
     pub(crate) fn with_log(self, log: Option<JsonLog>) -> Self {
         Self { log, ..self }
@@ -270,7 +275,7 @@ impl Session {
                 self.clients.iter_mut().for_each(Client::close);
             }
         }
-        self.clients.retain_mut(|client| !client.is_done() || !client.finish());
+        self.clients.retain(|client| !client.is_done());
     }
 
     /// What others still write is of no interest, but what is there already is the process's own.

@@ -163,6 +163,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When what arrived is no such message; the connection is then of no more use.
+    #[expect(clippy::should_implement_trait, reason = "the type of a message is the caller's choice at each call")]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, WireError> {
         let Some((header, rest)) = self.bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
         let [l0, l1, l2, l3, d0, d1, d2, d3] = *header;

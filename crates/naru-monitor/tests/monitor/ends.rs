@@ -4,7 +4,7 @@ use crate::Case;
 use crate::streams::monitor_memory;
 use crate::world::{Link, World, all, client, eventually, process, read_all};
 use naru_monitor::Spawner;
-use naru_monitor::protocol::{Event, ExitRecord, Request, Response};
+use naru_monitor::protocol::{Attach, Event, ExitRecord, Request, Response};
 use naru_runtime::plan::Namespace;
 use std::time::{Duration, Instant};
 
@@ -52,14 +52,14 @@ fn failed_start(spawner: &Spawner) {
     let (theirs, ours) = client();
     let mut request = world.request("");
     request.plan.process.args = vec!["/nope".to_owned()];
-    request.attaches = vec![all()];
+    request.attaches = vec![Attach { preamble: b"HTTP".to_vec(), ..all() }];
     let answer = link.ask(Request::Start(Box::new(request)), &[theirs]).0;
     assert!(
         matches!(&answer, Response::Failed { exit_code: 127, message, .. } if message.contains("/nope")),
         "{answer:?}"
     );
     assert!(link.event().is_none(), "the monitor goes on");
-    assert_eq!(read_all(&ours), "");
+    assert_eq!(read_all(&ours), "HTTP");
     assert_gone(&world);
 }
 
