@@ -9,7 +9,9 @@ const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm ini
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident $class:ident $text:expr;)*) => {
-        $($(#[$doc])* pub(crate) async fn $name(_call: Call) -> Result<Reply> {
+        $($(#[$doc])* pub(crate) async fn $name(mut call: Call) -> Result<Reply> {
+            // An unread body would break the connection under a client that still sends it.
+            call.skip_body().await;
             Err(Error::$class($text))
         })*
     };
@@ -34,6 +36,11 @@ refusals! {
     no_swarm_to_leave unavailable "This node is not part of a swarm";
     /// Making or joining one.
     swarm_init not_implemented "swarm mode is not available: this engine serves one machine";
+}
+
+/// A plugin: there is none.
+pub(crate) async fn no_plugin(call: Call) -> Result<Reply> {
+    Err(Error::not_found(format!("plugin \"{}\" not found", call.name)))
 }
 
 /// No plugins are installed.

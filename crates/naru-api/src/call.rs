@@ -82,6 +82,12 @@ impl RequestBody {
 }
 
 impl Call {
+    /// Reads a body that is of no interest, as far as [`BODY_LIMIT`].
+    pub(crate) async fn skip_body(&mut self) {
+        // A client that goes away or sends more is of no interest either.
+        let _ = self.body.read().await;
+    }
+
     /// The JSON body; `None` when there is none.
     ///
     /// # Errors

@@ -42,7 +42,6 @@ pub(crate) async fn wait(call: Call) -> Result<Reply> {
 #[serde(rename_all = "PascalCase")]
 struct Answer {
     status_code: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
 }
 
@@ -65,7 +64,7 @@ mod tests {
     #[test]
     fn outcomes_are_told_in_dockers_shape() {
         let text = |o: WaitOutcome| String::from_utf8(json_line(&Answer::of(o))).unwrap();
-        assert_eq!(text(WaitOutcome { exit_code: 3, error: None }), "{\"StatusCode\":3}\n");
+        assert_eq!(text(WaitOutcome { exit_code: 3, error: None }), "{\"StatusCode\":3,\"Error\":null}\n");
         assert_eq!(
             text(WaitOutcome { exit_code: 0, error: Some("x".into()) }),
             "{\"StatusCode\":0,\"Error\":{\"Message\":\"x\"}}\n"

@@ -105,6 +105,7 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         POST "/grpc" OLDEST, absent::buildkit;
 
         GET "/plugins" OLDEST, absent::no_plugins;
+        GET "/plugins/*/json" OLDEST, absent::no_plugin;
         GET "/plugins/*" OLDEST, absent::plugins;
         POST "/plugins/*" OLDEST, absent::plugins;
         DELETE "/plugins/*" OLDEST, absent::plugins;

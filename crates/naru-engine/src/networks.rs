@@ -173,6 +173,24 @@ impl Networks {
     }
 }
 
+/// docker's names for a bridge's settings, with those that were given.
+fn options(spec: &NetworkSpec) -> BTreeMap<String, String> {
+    let mut all = spec.options.clone();
+    if spec.driver == Driver::Bridge {
+        for (key, value) in [
+            ("com.docker.network.bridge.default_bridge", (spec.name == "bridge").to_string()),
+            ("com.docker.network.bridge.enable_icc", spec.icc.to_string()),
+            ("com.docker.network.bridge.enable_ip_masquerade", spec.masquerade.to_string()),
+            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            ("com.docker.network.bridge.name", spec.bridge_name.clone()),
+            ("com.docker.network.driver.mtu", spec.mtu.to_string()),
+        ] {
+            all.entry(key.to_owned()).or_insert(value);
+        }
+    }
+    all
+}
+
 fn view(endpoint: &Endpoint) -> EndpointView {
     EndpointView {
         network_id: endpoint.network_id.to_string(),
@@ -217,7 +235,7 @@ impl Engine {
             created: self.networks.known.created,
             subnet: spec.subnet.map(|s| s.to_string()).unwrap_or_default(),
             gateway: spec.gateway.map(|g| g.to_string()).unwrap_or_default(),
-            options: spec.options.clone(),
+            options: options(spec),
             labels: spec.labels.clone(),
             containers,
         }

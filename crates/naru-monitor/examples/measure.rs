@@ -8,6 +8,7 @@ mod world;
 
 use naru_monitor::Spawner;
 use naru_monitor::protocol::{Event, LogConfig, Request, Response};
+use naru_runtime::plan::Namespace;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use world::{Link, World, all, process};
@@ -33,6 +34,8 @@ fn measure_runs(spawner: &Spawner, runs: u64, pause: Duration) {
     for _ in 0..runs {
         let world = World::new();
         let mut request = world.request("");
+        // As a container is started: its network namespace is made before, and given.
+        request.plan.namespaces.net = Namespace::Host;
         request.plan.process.args = ["/bin/busybox", "true"].map(str::to_owned).into();
         std::thread::sleep(pause);
         let begin = Instant::now();

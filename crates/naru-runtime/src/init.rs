@@ -26,6 +26,7 @@ pub(crate) fn run(program: &Program, state: &State<'_>) -> Result<(), Failure> {
         state.fail(Step::Program, program::execute(program))
     })?;
     let _ = rustix::thread::set_name(c"naru-init");
+    let _ = naru_sys::process::set_title(c"naru-init");
     fds::close_from_then(0, serve, child)
 }
 

@@ -477,11 +477,23 @@ impl Store {
     }
 
     /// A manifest of the image for which the store has every blob: the one that it came with, byte for byte, or else one
-    /// made of the blobs that there are.
+    /// in OCI's types made of the blobs that there are.
     ///
     /// # Errors
     /// When the image has no blobs.
     pub fn manifest(&self, image: &Image) -> Result<(Manifest, Vec<u8>, String)> {
+        self.manifest_in(image, &OCI)
+    }
+
+    /// As [`Store::manifest`], but one made here has docker's types, as docker's own push.
+    ///
+    /// # Errors
+    /// When the image has no blobs.
+    pub fn manifest_to_push(&self, image: &Image) -> Result<(Manifest, Vec<u8>, String)> {
+        self.manifest_in(image, &DOCKER)
+    }
+
+    fn manifest_in(&self, image: &Image, types: &Types) -> Result<(Manifest, Vec<u8>, String)> {
         refuse_host(image)?;
         if let Some(descriptor) = &image.manifest {
             let bytes = self.0.blobs.read(&descriptor.digest, DOCUMENT_LIMIT)?;
@@ -492,25 +504,50 @@ impl Store {
             }
         }
         let config_size = self.0.blobs.size(&image.id).unwrap_or(0);
-        let docker = |blob: &Descriptor| {
+        let layer = |blob: &Descriptor| {
             let media_type = match blob.media_type.as_str() {
-                t if t.ends_with("zstd") => media_type::OCI_LAYER_ZSTD,
-                t if t.ends_with("gzip") => media_type::OCI_LAYER_GZIP,
-                _ => media_type::OCI_LAYER,
+                t if t.ends_with("zstd") => types.zstd,
+                t if t.ends_with("gzip") => types.gzip,
+                _ => types.plain,
             };
             Descriptor::new(media_type, blob.digest.clone(), blob.size)
         };
         let manifest = Manifest {
             schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.into(),
-            config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), config_size),
-            layers: image.layers.iter().map(|layer| docker(&layer.blob)).collect(),
+            media_type: types.manifest.into(),
+            config: Descriptor::new(types.config, image.id.clone(), config_size),
+            layers: image.layers.iter().map(|l| layer(&l.blob)).collect(),
             annotations: BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).system("encode a manifest")?;
-        Ok((manifest, bytes, media_type::OCI_MANIFEST.into()))
+        Ok((manifest, bytes, types.manifest.into()))
     }
 }
+
+/// The media types of a manifest that is made here.
+struct Types {
+    manifest: &'static str,
+    config: &'static str,
+    plain: &'static str,
+    gzip: &'static str,
+    zstd: &'static str,
+}
+
+const OCI: Types = Types {
+    manifest: media_type::OCI_MANIFEST,
+    config: media_type::OCI_CONFIG,
+    plain: media_type::OCI_LAYER,
+    gzip: media_type::OCI_LAYER_GZIP,
+    zstd: media_type::OCI_LAYER_ZSTD,
+};
+
+const DOCKER: Types = Types {
+    manifest: media_type::DOCKER_MANIFEST,
+    config: media_type::DOCKER_CONFIG,
+    plain: media_type::DOCKER_LAYER,
+    gzip: media_type::DOCKER_LAYER_GZIP,
+    zstd: media_type::DOCKER_LAYER_ZSTD,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sync {

@@ -93,7 +93,7 @@ fn lock(data_root: &Path) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
-            "another engine runs on the data root {}: stop it, or choose another by --data-root",
+            "another engine is already running on the data root {}: stop it, or choose another by --data-root",
             data_root.display()
         );
     }

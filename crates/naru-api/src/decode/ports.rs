@@ -47,7 +47,7 @@ pub(crate) fn exposed(ports: &BTreeSet<String>) -> Result<BTreeSet<String>> {
 /// # Errors
 /// With docker's texts.
 pub(crate) fn bindings(host: &mut HostConfig) -> Result<BTreeMap<String, Vec<PortBinding>>> {
-    let given = host.port_bindings.take().unwrap_or_default();
+    let Some(given) = host.port_bindings.take() else { return Ok(BTreeMap::new()) };
     let mut shown = BTreeMap::new();
     let mut all = BTreeMap::new();
     for (port, bindings) in given {

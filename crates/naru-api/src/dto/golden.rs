@@ -310,8 +310,6 @@ fn disk_usage() {
 #[test]
 fn the_engine_itself() {
     let gone = [
-        "-BridgeNfIp6tables",
-        "-BridgeNfIptables",
         "-ContainerdCommit.Expected",
         "-InitCommit.Expected",
         "-KernelMemory",

@@ -35,6 +35,9 @@ pub(crate) struct Info {
     pids_limit: bool,
     #[serde(rename = "IPv4Forwarding")]
     ipv4_forwarding: bool,
+    bridge_nf_iptables: bool,
+    #[serde(rename = "BridgeNfIp6tables")]
+    bridge_nf_ip6tables: bool,
     debug: bool,
     #[serde(rename = "NFd")]
     n_fd: usize,
@@ -172,7 +175,9 @@ impl Info {
             cpu_shares: info.limits.cpu,
             cpu_set: info.limits.cpuset,
             pids_limit: info.limits.pids,
-            ipv4_forwarding: ipv4_forwarding(),
+            ipv4_forwarding: sysctl_is_on("net/ipv4/ip_forward"),
+            bridge_nf_iptables: sysctl_is_on("net/bridge/bridge-nf-call-iptables"),
+            bridge_nf_ip6tables: sysctl_is_on("net/bridge/bridge-nf-call-ip6tables"),
             debug: info.debug,
             n_fd: open_descriptors(),
             oom_kill_disable: info.limits.oom_kill_disable,
@@ -238,6 +243,9 @@ fn driver_status(backing: &str) -> Vec<[String; 2]> {
     .into()
 }
 
+/// Always spoken to without TLS if need be.
+const LOOPBACK: [&str; 2] = ["::1/128", "127.0.0.0/8"];
+
 fn registry_config(info: &SystemInfo) -> RegistryConfig {
     let (cidrs, hosts): (Vec<String>, Vec<String>) = info.insecure_registries.iter().cloned().partition(|r| is_cidr(r));
     let hub = Index { name: "docker.io".into(), mirrors: info.registry_mirrors.clone(), secure: true, official: true };
@@ -245,7 +253,7 @@ fn registry_config(info: &SystemInfo) -> RegistryConfig {
         .into_iter()
         .map(|host| (host.clone(), Index { name: host, mirrors: Vec::new(), secure: false, official: false }));
     RegistryConfig {
-        insecure_registry_cidrs: cidrs,
+        insecure_registry_cidrs: LOOPBACK.map(str::to_owned).into_iter().chain(cidrs).collect(),
         index_configs: insecure.chain([("docker.io".into(), hub)]).collect(),
         mirrors: info.registry_mirrors.clone(),
     }
@@ -255,8 +263,8 @@ fn is_cidr(text: &str) -> bool {
     text.split_once('/').is_some_and(|(ip, bits)| ip.parse::<std::net::IpAddr>().is_ok() && bits.parse::<u8>().is_ok())
 }
 
-fn ipv4_forwarding() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|v| v.trim() == "1")
+fn sysctl_is_on(name: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|v| v.trim() == "1")
 }
 
 fn open_descriptors() -> usize {

@@ -57,18 +57,17 @@ impl Engine {
         self.exit_event(container, record.exit_code, lasted);
         container.announce_end(WaitOutcome { exit_code: record.exit_code, error: None });
         self.execs.container_ended(&container.id);
-        let sandbox = container.set_sandbox(None);
+        if let Some(sandbox) = container.set_sandbox(None) {
+            for network in sandbox.endpoints.keys() {
+                self.network_event(network, "disconnect", &container.id);
+            }
+            self.networks.release(sandbox);
+        }
         if container.read(|r| r.host.auto_remove) {
             self.remove_in_background(container);
         } else if let Err(error) = container.save(&self.records, Durability::Volatile) {
             // The monitor's own record is on the disk: the next start takes it up again.
             tracing::warn!("{error}");
-        }
-        if let Some(sandbox) = sandbox {
-            for network in sandbox.endpoints.keys() {
-                self.network_event(network, "disconnect", &container.id);
-            }
-            self.networks.release(sandbox);
         }
         Networks::refill(self);
     }

@@ -52,7 +52,7 @@ impl Engine {
         image: &Image,
         progress: &ProgressSink,
     ) -> Result<()> {
-        let (manifest, bytes, media_type) = self.images.store.manifest(image)?;
+        let (manifest, bytes, media_type) = self.images.store.manifest_to_push(image)?;
         for layer in &manifest.layers {
             tell(progress, Some(layer.digest.short().to_owned()), "Preparing".into());
         }

@@ -61,7 +61,7 @@ impl Engine {
         if !users.is_empty() || !self.images.store.children(&image.id).is_empty() {
             return Ok(removed);
         }
-        for digest in references.iter().filter(|r| r.digest().is_some()) {
+        for digest in references.iter().filter(|r| r.digest().is_some() && Some(*r) != by_name) {
             untag(digest)?;
         }
         self.delete_with_parents(&image.id, prune_parents, &mut removed)?;
