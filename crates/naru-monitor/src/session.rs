@@ -6,6 +6,7 @@ use crate::log::JsonLog;
 use crate::protocol::{Attach, Event};
 use crate::streams::{Ends, Input};
 use naru_runtime::Started;
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -192,11 +193,12 @@ impl Session {
     /// Copies what there is, once. The end of a terminal is EIO (pty(7)).
     fn copy_output(&mut self, which: usize, chunk: &mut Vec<u8>) {
         let Some(output) = &self.outputs[which] else { return };
-        chunk.resize(OUTPUT_CHUNK, 0);
-        match rustix::io::read(output, chunk.as_mut_slice()) {
+        chunk.clear();
+        chunk.reserve_exact(OUTPUT_CHUNK);
+        match rustix::io::read(output, spare_capacity(chunk)) {
             Ok(0) => self.end_output(which),
-            Ok(count) => {
-                let output = &chunk[..count];
+            Ok(_) => {
+                let output = chunk.as_slice();
                 self.clients.iter_mut().filter(|c| c.wants(which)).for_each(|c| c.send(which, output));
                 if let Some(log) = &mut self.log {
                     log.write(which, output);
