@@ -72,5 +72,5 @@ pub(crate) async fn resize(call: Call) -> Result<Reply> {
 
 /// GET /exec/{id}/json
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
-    Reply::ok(&ExecInspect::of(call.engine.exec_inspect(&call.name)?))
+    Reply::ok(&ExecInspect::of(call.engine.exec_inspect(&call.name).await?))
 }

@@ -4,7 +4,7 @@ use crate::container::{Container, done};
 use crate::types::{ClientStream, ExecSettings, ExecView, Status};
 use crate::{Engine, clock, detach_keys};
 use naru_base::{Error, Id, Result};
-use naru_monitor::protocol::{Attach, ExecRequest, Request, Response};
+use naru_monitor::protocol::{Attach, ExecRequest, PROTOCOL_VERSION, Request, Response};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -98,7 +98,11 @@ impl Engine {
     ///
     /// # Errors
     /// When there is none of that id.
-    pub fn exec_inspect(&self, id: &str) -> Result<ExecView> {
+    pub async fn exec_inspect(&self, id: &str) -> Result<ExecView> {
+        let exec = self.execs.get(id)?;
+        if matches!(exec.state, State::Starting | State::Running { .. }) {
+            self.settle(&exec.container).await;
+        }
         let exec = self.execs.get(id)?;
         let (pid, exit_code) = match exec.state {
             State::Running { pid } => (pid, None),
@@ -113,6 +117,17 @@ impl Engine {
             exit_code,
             pid,
         })
+    }
+
+    /// Hears the container's monitor out: a client whose stream has just ended asks for the exit code, and the monitor's word about it may
+    /// still be on its way. It comes before the answer to this.
+    async fn settle(&self, container: &Id) {
+        let monitor = self.containers.by_id(container).and_then(|c| c.monitor());
+        if let Some(monitor) = monitor {
+            // A monitor that is gone has been heard out, too.
+            let _ = monitor.request(Request::Hello { version: PROTOCOL_VERSION }, Vec::new()).await;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The right to start it, once.
