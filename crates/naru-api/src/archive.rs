@@ -35,7 +35,7 @@ fn stat_header(stat: &ArchiveStat) -> String {
     }
     let shown = PathStat {
         name: &stat.name,
-        size: i64::try_from(stat.size).unwrap_or(i64::MAX),
+        size: stat.size,
         mode: stat.mode_go,
         mtime: rfc3339(stat.mtime),
         link_target: &stat.link_target,

@@ -36,12 +36,15 @@ use std::path::{Path, PathBuf};
 /// Where the engine listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/naru/naru.sock";
 
+/// Starts the engine that listens on a socket; an error is the whole text for the user.
+pub type StartEngine = fn(&Path) -> Result<(), String>;
+
 /// What the binary does for the command line.
 #[derive(Clone, Copy, Default)]
 pub struct Hooks {
     /// Starts the engine that listens on this socket and returns at once; called when nothing listens on the default socket
     /// and the user named no other. It prints its own line about it.
-    pub start_engine: Option<fn(&Path) -> Result<(), String>>,
+    pub start_engine: Option<StartEngine>,
 }
 
 /// Runs the command that `args` (the program's name first) say, and returns the exit code.

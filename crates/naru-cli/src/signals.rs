@@ -45,7 +45,7 @@ impl Signals {
         let (read, write) = UnixStream::pair()?;
         let winch = resize.then_some(&sig::SIGWINCH);
         let wanted = if forward { FORWARDED } else { ENDING }.iter().chain(winch);
-        SignalDelivery::with_pipe(read, write, SignalOnly::default(), wanted).map(Self)
+        SignalDelivery::with_pipe(read, write, SignalOnly, wanted).map(Self)
     }
 
     /// The signals that came since the last call.

@@ -160,24 +160,21 @@ impl Engine {
         if host.uts == NamespaceMode::Host && !config.hostname.is_empty() {
             return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
         }
-        match &host.network {
-            NetworkMode::Container(other) => {
-                let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
-                if !config.hostname.is_empty() {
-                    return conflict("hostname and the network mode");
-                }
-                if !host.dns.is_empty() {
-                    return conflict("dns and the network mode");
-                }
-                if !host.extra_hosts.is_empty() {
-                    return conflict("custom host-to-IP mapping and the network mode");
-                }
-                if !host.port_bindings.is_empty() || host.publish_all {
-                    return conflict("port publishing and the container type network mode");
-                }
-                self.containers.find(other)?;
+        if let NetworkMode::Container(other) = &host.network {
+            let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
+            if !config.hostname.is_empty() {
+                return conflict("hostname and the network mode");
             }
-            _ => {}
+            if !host.dns.is_empty() {
+                return conflict("dns and the network mode");
+            }
+            if !host.extra_hosts.is_empty() {
+                return conflict("custom host-to-IP mapping and the network mode");
+            }
+            if !host.port_bindings.is_empty() || host.publish_all {
+                return conflict("port publishing and the container type network mode");
+            }
+            self.containers.find(other)?;
         }
         for mode in [&host.ipc, &host.pid, &host.uts] {
             if let NamespaceMode::Container(other) = mode {

@@ -58,7 +58,10 @@ async fn send_lines(
             return Ok(());
         }
     }
-    while options.follow {
+    if !options.follow {
+        return Ok(());
+    }
+    loop {
         // Asked before the read: what was written before the end is then read after it.
         let running = container.status().is_running();
         while let Some(line) = reader.next()? {
@@ -70,9 +73,8 @@ async fn send_lines(
             }
         }
         if !running || sender.is_closed() {
-            break;
+            return Ok(());
         }
         tokio::time::sleep(INTERVAL).await;
     }
-    Ok(())
 }
