@@ -86,9 +86,9 @@ impl MonitorLink {
     /// Asks, and waits for the answer. The descriptors are closed here once they have been sent.
     ///
     /// # Errors
-    /// When the monitor is gone.
+    /// [`naru_base::Class::Unavailable`] when the monitor is gone.
     pub(crate) async fn request(&self, request: Request, descriptors: Vec<OwnedFd>) -> Result<Answer> {
-        let gone = || Error::system("the container's monitor is gone");
+        let gone = || Error::unavailable("the container's monitor is gone");
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let answer = self.pending.expect(number).ok_or_else(gone)?;
         let frame = wire::encode(&Numbered { seq: number, body: request }, descriptors.len())
@@ -108,6 +108,10 @@ impl MonitorLink {
                 Ok(Ok(sent)) => {
                     rest = &rest[sent..];
                     with.clear();
+                }
+                // Its last word may still be there to be read.
+                Ok(Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(Error::unavailable("the container's monitor is gone"));
                 }
                 Ok(Err(e)) => return Err(failed(&e)),
                 Err(_would_block) => {}

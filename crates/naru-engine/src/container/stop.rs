@@ -99,7 +99,12 @@ impl Engine {
     pub(crate) async fn signal(self: &Arc<Self>, container: &Arc<Container>, number: i32) -> Result<()> {
         let monitor = container.running_monitor()?;
         let paused = container.status() == Status::Paused;
-        let answer = monitor.request(Request::Signal { exec: None, signal: number }, Vec::new()).await?;
+        let asked = monitor.request(Request::Signal { exec: None, signal: number }, Vec::new()).await;
+        let answer = asked.map_err(|e| match e.class() {
+            // It has just ended, and its monitor with it.
+            Class::Unavailable => Error::conflict(format!("container {} is not running", container.id)),
+            _ => e,
+        })?;
         if paused && (number == SIGKILL || number == SIGTERM) {
             self.cgroup(container)?.thaw()?;
             container.change(|r| r.state.status = Status::Running);
