@@ -15,6 +15,7 @@ impl Engine {
     pub(crate) fn monitor_event(self: &Arc<Self>, id: &Id, event: Event) {
         let Some(container) = self.containers.by_id(id) else { return };
         match event {
+            Event::Exited(record) if container.keep_end(&record) => {}
             Event::Exited(record) => self.ended(&container, &record),
             Event::ExecExited { id: exec, exit_code } => self.exec_ended(&container, &exec, exit_code),
             Event::Detached { exec: None } => self.container_event(&container, "detach", &[]),
@@ -26,13 +27,20 @@ impl Engine {
     /// A monitor's connection has closed. After an `Exited` that is its end; otherwise it was killed.
     pub(crate) fn monitor_gone(self: &Arc<Self>, id: &Id) {
         let Some(container) = self.containers.by_id(id) else { return };
-        if container.monitor().is_none() {
+        let found = self.read_exit_record(id);
+        let record = found.clone().unwrap_or_else(|| ExitRecord {
+            version: 1,
+            exit_code: 137,
+            oom_killed: false,
+            finished_at: clock::now(),
+        });
+        // While a start is under way its request fails by this, or its end is kept already.
+        if container.keep_end(&record) || container.monitor().is_none() {
             return;
         }
-        let record = self.read_exit_record(id).unwrap_or_else(|| {
+        if found.is_none() {
             tracing::warn!(container = id.short(), "its monitor has died: the container dies with it");
-            ExitRecord { version: 1, exit_code: 137, oom_killed: false, finished_at: clock::now() }
-        });
+        }
         self.kill_remains(&container);
         self.ended(&container, &record);
     }

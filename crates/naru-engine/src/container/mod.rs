@@ -42,6 +42,7 @@ use crate::networks::Sandbox;
 use crate::types::{Status, WaitOutcome};
 use naru_base::{Error, Id, Result};
 use naru_fs::{Durability, Records};
+use naru_monitor::protocol::ExitRecord;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -64,8 +65,19 @@ struct Live {
     monitor: Option<Arc<MonitorLink>>,
     sandbox: Option<Sandbox>,
     pending: Vec<PendingAttach>,
+    start: StartStage,
     removing: bool,
     dead: bool,
+}
+
+/// Whether a start is under way: what its monitor says meanwhile is kept until the start has been recorded.
+#[derive(Debug, Default)]
+enum StartStage {
+    #[default]
+    None,
+    UnderWay,
+    /// It ran, and has ended already.
+    Ended(ExitRecord),
 }
 
 /// The last end of a container.
@@ -136,6 +148,32 @@ impl Container {
         match self.monitor() {
             Some(monitor) if status.is_running() => Ok(monitor),
             _ => Err(Error::conflict(format!("container {} is not running", self.id))),
+        }
+    }
+
+    /// From here on an end is kept for [`Container::finish_start`].
+    pub(crate) fn begin_start(&self) {
+        crate::lock(&self.live).start = StartStage::UnderWay;
+    }
+
+    /// The start has been recorded, or has failed; gives the end that came meanwhile.
+    pub(crate) fn finish_start(&self) -> Option<ExitRecord> {
+        match std::mem::take(&mut crate::lock(&self.live).start) {
+            StartStage::Ended(record) => Some(record),
+            StartStage::None | StartStage::UnderWay => None,
+        }
+    }
+
+    /// Keeps an end for the start that is under way; false when none is.
+    pub(crate) fn keep_end(&self, record: &ExitRecord) -> bool {
+        let mut live = crate::lock(&self.live);
+        match live.start {
+            StartStage::None => false,
+            StartStage::UnderWay => {
+                live.start = StartStage::Ended(record.clone());
+                true
+            }
+            StartStage::Ended(_) => true,
         }
     }
 

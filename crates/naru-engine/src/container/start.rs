@@ -36,9 +36,15 @@ impl Engine {
             }
             Status::Restarting | Status::Created | Status::Exited => {}
         }
+        container.begin_start();
         let started = self.start_process(container).await;
+        let ended = container.finish_start();
         let Err(failure) = started else {
             self.container_event(container, "start", &[]);
+            // A short one may have ended before its start was recorded.
+            if let Some(record) = ended {
+                self.ended(container, &record);
+            }
             return Ok(());
         };
         self.record_failure(container, &failure);
