@@ -4,6 +4,7 @@
 //! [`clone3`](clone::clone3) may call them between its birth and `execve`.
 #![allow(unsafe_code, reason = "this crate is where the workspace keeps its unsafe code")]
 
+pub mod bpf;
 mod call;
 pub mod clone;
 pub mod credentials;

@@ -2,11 +2,13 @@
 //!
 //! Source: `security/device_cgroup.c` of the kernel for how rules add up.
 
-use super::file;
 use super::group::Cgroup;
 use super::hierarchy::Controller;
+use super::{device_program, file};
 use crate::plan::DeviceRule;
 use naru_base::{Error, Result};
+use naru_sys::bpf;
+use rustix::fd::AsFd as _;
 use std::path::Path;
 
 /// Reading.
@@ -127,8 +129,23 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
     if wanted.allow && wanted.exceptions.is_empty() {
         return Ok(());
     }
-    // A container that could open any device must not run: no warning, an error.
-    Err(Error::not_implemented("device access can't be limited: this host has no devices controller"))
+    apply_v2(cgroup, &wanted)
+}
+
+/// A container that could open any device must not run: what can't be had is an error, no warning.
+fn apply_v2(cgroup: &Cgroup, wanted: &DeviceSet) -> Result<()> {
+    let refused = |what: &str, why: &dyn std::fmt::Display| {
+        Error::system(format!(
+            "device access can't be limited: {what}: {why} (a privileged container needs no such limit)"
+        ))
+    };
+    let dir = cgroup
+        .v2_dir()?
+        .ok_or_else(|| Error::not_implemented("device access can't be limited: this host has no devices controller"))?;
+    let program = bpf::load_device_program(&device_program::compile(wanted))
+        .map_err(|e| refused("the kernel does not take the program", &e))?;
+    bpf::attach_device_program(dir.as_fd(), program.as_fd())
+        .map_err(|e| refused("the program can't be attached to the cgroup", &e))
 }
 
 /// A new group has its parent's list: often there is nothing to do.

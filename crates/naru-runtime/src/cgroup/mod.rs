@@ -7,6 +7,7 @@
 //! A limit that this kernel can't keep (no swap accounting, no such controller) is a warning in docker's words; one that it refuses
 //! is an error that names the file and the value.
 
+mod device_program;
 mod devices;
 mod file;
 mod freeze;
