@@ -1,6 +1,10 @@
 //! Which devices a group may use: v1's `devices` controller, or a program on the v2 group.
 //!
-//! Source: `security/device_cgroup.c` of the kernel for how rules add up.
+//! A list of rules is read in order, and denies what none of them names. On v2 it means what it says: for each of reading, writing and
+//! making nodes, the last rule that names the device decides. On v1 it adds up as the kernel adds it: a rule can take back only what a
+//! rule for exactly the same devices has given, and a rule of type `a` stands for everything, whatever numbers and access it has.
+//!
+//! Source: `security/device_cgroup.c` of the kernel for how rules add up on v1.
 
 use super::group::Cgroup;
 use super::hierarchy::Controller;
@@ -8,7 +12,8 @@ use super::{device_program, file};
 use crate::plan::DeviceRule;
 use naru_base::{Error, Result};
 use naru_sys::bpf;
-use rustix::fd::AsFd as _;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
 use std::path::Path;
 
 /// Reading.
@@ -18,37 +23,66 @@ pub(super) const WRITE: u8 = 2;
 /// Making nodes.
 pub(super) const MKNOD: u8 = 4;
 
-/// A device, or several, and what may be done (or not).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Exception {
-    pub(super) kind: char,
+/// A rule, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) allow: bool,
+    /// `c` or `b`; `None` for both.
+    pub(super) kind: Option<char>,
     pub(super) major: Option<u32>,
     pub(super) minor: Option<u32>,
     pub(super) access: u8,
 }
 
+impl Rule {
+    fn parse(rule: &DeviceRule) -> Result<Self> {
+        let kind = match rule.kind {
+            'a' => None,
+            kind @ ('c' | 'b') => Some(kind),
+            other => return Err(Error::invalid(format!("invalid device type {other:?} in a device rule"))),
+        };
+        let access = access_bits(&rule.access)?;
+        Ok(Self { allow: rule.allow, kind, major: rule.major, minor: rule.minor, access })
+    }
+
+    fn parse_all(rules: &[DeviceRule]) -> Result<Vec<Self>> {
+        rules.iter().map(Self::parse).collect()
+    }
+
+    /// Whether it names every device and every access.
+    pub(super) fn is_total(&self) -> bool {
+        (self.kind, self.major, self.minor, self.access) == (None, None, None, READ | WRITE | MKNOD)
+    }
+}
+
+/// A device, or several, and what may be done (or not).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Exception {
+    kind: char,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
 /// What rules amount to: a default, and exceptions from it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct DeviceSet {
+struct DeviceSet {
     /// Whether what isn't named is allowed.
-    pub(super) allow: bool,
-    pub(super) exceptions: Vec<Exception>,
+    allow: bool,
+    exceptions: Vec<Exception>,
 }
 
 impl DeviceSet {
-    /// The sum of `rules` on a group that allows all.
-    pub(super) fn of(rules: &[DeviceRule]) -> Result<Self> {
-        let mut set = Self { allow: true, exceptions: Vec::new() };
-        for rule in rules {
-            let access = access_bits(&rule.access)?;
-            match rule.kind {
-                'a' => set = Self { allow: rule.allow, exceptions: Vec::new() },
-                'c' | 'b' => {
-                    let exception = Exception { kind: rule.kind, major: rule.major, minor: rule.minor, access };
-                    if rule.allow == set.allow { set.take_away(exception) } else { set.add(exception) }
-                }
-                other => return Err(Error::invalid(format!("invalid device type {other:?} in a device rule"))),
-            }
+    /// The sum of `rules`.
+    fn of(rules: &[DeviceRule]) -> Result<Self> {
+        let mut set = Self::default();
+        for rule in Rule::parse_all(rules)? {
+            let Some(kind) = rule.kind else {
+                set = Self { allow: rule.allow, exceptions: Vec::new() };
+                continue;
+            };
+            let exception = Exception { kind, major: rule.major, minor: rule.minor, access: rule.access };
+            if rule.allow == set.allow { set.take_away(exception) } else { set.add(exception) }
         }
         set.exceptions.sort_unstable();
         Ok(set)
@@ -117,35 +151,45 @@ fn parse_list_line(line: &str) -> Option<Exception> {
     Some(Exception { kind, major: number(major)?, minor: number(minor)?, access: access_bits(access).ok()? })
 }
 
-/// Makes `rules` hold for the group. No rules: what the parent has.
+/// Makes `rules` hold for the group, instead of rules that it had. No rules: what the parent has.
 pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
     if rules.is_empty() {
         return Ok(());
     }
-    let wanted = DeviceSet::of(rules)?;
     if let Some(group) = cgroup.of(Controller::Devices) {
-        return apply_v1(&group.dir, &wanted);
+        return apply_v1(&group.dir, &DeviceSet::of(rules)?);
     }
-    if wanted.allow && wanted.exceptions.is_empty() {
-        return Ok(());
-    }
-    apply_v2(cgroup, &wanted)
+    apply_v2(cgroup, &Rule::parse_all(rules)?)
 }
 
 /// A container that could open any device must not run: what can't be had is an error, no warning.
-fn apply_v2(cgroup: &Cgroup, wanted: &DeviceSet) -> Result<()> {
-    let refused = |what: &str, why: &dyn std::fmt::Display| {
-        Error::system(format!(
-            "device access can't be limited: {what}: {why} (a privileged container needs no such limit)"
-        ))
+fn apply_v2(cgroup: &Cgroup, rules: &[Rule]) -> Result<()> {
+    let refused = |what: &str, why: Errno| {
+        Error::system(format!("device access can't be limited (only privileged containers can run): {what}: {why}"))
     };
-    let dir = cgroup
-        .v2_dir()?
-        .ok_or_else(|| Error::not_implemented("device access can't be limited: this host has no devices controller"))?;
-    let program = bpf::load_device_program(&device_program::compile(wanted))
-        .map_err(|e| refused("the kernel does not take the program", &e))?;
-    bpf::attach_device_program(dir.as_fd(), program.as_fd())
-        .map_err(|e| refused("the program can't be attached to the cgroup", &e))
+    let restricts = device_program::restricts(rules);
+    let Some(dir) = cgroup.v2_dir()? else {
+        let none = "device access can't be limited (only privileged containers can run): this host has neither a devices controller \
+                    nor cgroup v2";
+        return if restricts { Err(Error::not_implemented(none)) } else { Ok(()) };
+    };
+    // Those of a group that was there before.
+    let mut old = bpf::device_programs(dir.as_fd());
+    if restricts {
+        let program = bpf::load_device_program(&device_program::compile(rules), "naru_devices")
+            .map_err(|e| refused("load an eBPF program", e))?;
+        bpf::attach_device_program(dir.as_fd(), program.as_fd())
+            .map_err(|e| refused("attach an eBPF program to the cgroup", e))?;
+    } else if matches!(old, Err(Errno::PERM | Errno::NOSYS | Errno::INVAL)) {
+        // Where they can't be asked for, we haven't attached any.
+        old = Ok(Vec::new());
+    }
+    let old = old.map_err(|e| Error::system(format!("ask for the cgroup's device rules: {e}")))?;
+    // Afterwards, so that there is no time without any: all that are attached must allow.
+    old.iter().try_for_each(|program| match bpf::detach_device_program(dir.as_fd(), program.as_fd()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(Error::system(format!("take the old device rules off the cgroup: {e}"))),
+    })
 }
 
 /// A new group has its parent's list: often there is nothing to do.
@@ -194,6 +238,12 @@ mod tests {
         let set = DeviceSet::of(&[rule(true, "a *:* rwm"), rule(false, "c 5:1 w")]).unwrap();
         assert!(set.allow);
         assert_eq!(set.exceptions.len(), 1);
+    }
+
+    #[test]
+    fn what_no_rule_names_is_denied() {
+        let set = DeviceSet::of(&[rule(true, "c 1:3 rwm")]).unwrap();
+        assert_eq!((set.allow, set.exceptions.len()), (false, 1));
     }
 
     #[test]

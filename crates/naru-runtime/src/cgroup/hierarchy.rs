@@ -137,6 +137,13 @@ impl Hierarchies {
         if self.list.iter().all(|h| h.unified) { 2 } else { 1 }
     }
 
+    /// The v2 tree alone, as on a host that has no other.
+    #[cfg(test)]
+    pub(super) fn only_unified(&self) -> Option<Self> {
+        let list: Vec<Hierarchy> = self.list.iter().filter(|h| h.unified).cloned().collect();
+        (!list.is_empty()).then_some(Self { list })
+    }
+
     fn parse(own: &str, mounts: &str, writable: impl Fn(&Path) -> bool) -> Self {
         let mounts: Vec<CgroupMount> = mounts.lines().filter_map(CgroupMount::parse).collect();
         let list = own.lines().filter_map(|line| hierarchy(line, &mounts, &writable)).collect();

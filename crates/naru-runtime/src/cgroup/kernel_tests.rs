@@ -4,8 +4,10 @@ use super::{Cgroup, Controller, Hierarchies};
 use crate::plan::{CgroupPlan, DeviceRule, Resources};
 use naru_sys::clone::{Child, CloneFlags, clone3};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open, unlink};
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use std::path::Path;
+use std::ffi::{CStr, CString};
 
 fn usable() -> bool {
     let usable = rustix::process::geteuid().is_root() && Hierarchies::host().is_ok();
@@ -24,8 +26,11 @@ struct Scratch(Cgroup);
 
 impl Scratch {
     fn new(name: &str, resources: Resources) -> Self {
-        let plan = CgroupPlan { path: path(name), resources };
-        Self(Cgroup::create(Hierarchies::host().unwrap(), &plan).unwrap())
+        Self::on(Hierarchies::host().unwrap(), name, resources)
+    }
+
+    fn on(hierarchies: &Hierarchies, name: &str, resources: Resources) -> Self {
+        Self(Cgroup::create(hierarchies, &CgroupPlan { path: path(name), resources }).unwrap())
     }
 }
 
@@ -162,28 +167,95 @@ fn groups_below_are_removed_too() {
     assert!(scratch.0.dirs().all(|(_, dir)| !dir.exists()));
 }
 
+fn allow(minor: u32, access: &str) -> DeviceRule {
+    DeviceRule { allow: true, kind: 'c', major: Some(1), minor: Some(minor), access: access.into() }
+}
+
+/// Runs `check` in a process of the group.
+fn inside(cgroup: &Cgroup, check: impl FnOnce() -> bool) -> bool {
+    let (v2, tasks) = (cgroup.v2_dir().unwrap(), cgroup.join_fds().unwrap());
+    let child = clone3(CloneFlags::CLEAR_SIGHAND, v2.as_ref().map(AsFd::as_fd), || {
+        let joined = tasks.iter().all(|fd| rustix::io::write(fd, b"0").is_ok());
+        naru_sys::process::exit_now(if joined && check() { 0 } else { 1 })
+    })
+    .unwrap();
+    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+    status.exit_status() == Some(0)
+}
+
+fn opening(path: &CStr, flags: OFlags) -> Result<(), Errno> {
+    open(path, flags, Mode::empty()).map(drop)
+}
+
 #[test]
 fn devices_are_denied() {
     if !usable() {
         return;
     }
-    let mut null = deny_all();
-    (null.allow, null.kind, null.major, null.minor) = (true, 'c', Some(1), Some(3));
-    let scratch = Scratch::new("devices", Resources { devices: vec![deny_all(), null], ..Resources::default() });
+    let rules = vec![deny_all(), allow(3, "rwm")];
+    let scratch = Scratch::new("devices", Resources { devices: rules, ..Resources::default() });
     if scratch.0.of(Controller::Devices).is_some() {
         assert_eq!(content(&scratch.0, Controller::Devices, "devices.list"), "c 1:3 rwm");
     }
-    let (v2, tasks) = (scratch.0.v2_dir().unwrap(), scratch.0.join_fds().unwrap());
-    let child = clone3(CloneFlags::CLEAR_SIGHAND, v2.as_ref().map(AsFd::as_fd), || {
-        let joined = tasks.iter().all(|fd| rustix::io::write(fd, b"0").is_ok());
-        let open = |path: &Path| rustix::fs::open(path, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
-        let right =
-            open(Path::new("/dev/null")).is_ok() && open(Path::new("/dev/zero")).err() == Some(rustix::io::Errno::PERM);
-        naru_sys::process::exit_now(if joined && right { 0 } else { 1 })
-    })
-    .unwrap();
-    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0));
+    assert!(inside(&scratch.0, || opening(c"/dev/null", OFlags::RDONLY).is_ok()));
+    assert!(inside(&scratch.0, || opening(c"/dev/zero", OFlags::RDONLY) == Err(Errno::PERM)));
+}
+
+/// The v2 tree alone, if programs may be attached.
+fn v2_with_programs() -> Option<Hierarchies> {
+    let unified = usable().then(|| Hierarchies::host().unwrap().only_unified()).flatten();
+    let program = super::device_program::compile(&[]);
+    let usable = unified.filter(|_| naru_sys::bpf::load_device_program(&program, "probe").is_ok());
+    if usable.is_none() {
+        eprintln!("SKIPPED: needs cgroup v2 and bpf(2)");
+    }
+    usable
+}
+
+#[test]
+fn devices_are_denied_on_v2() {
+    let Some(hierarchies) = v2_with_programs() else { return };
+    let any_node = DeviceRule { major: None, minor: None, ..allow(0, "m") };
+    let rules = vec![deny_all(), allow(3, "rw"), allow(5, "r"), any_node];
+    let scratch = Scratch::on(&hierarchies, "devices-v2", Resources { devices: rules, ..Resources::default() });
+    let cgroup = &scratch.0;
+    assert!(inside(cgroup, || opening(c"/dev/null", OFlags::RDWR).is_ok()));
+    assert!(inside(cgroup, || opening(c"/dev/zero", OFlags::RDONLY).is_ok()));
+    assert!(inside(cgroup, || opening(c"/dev/zero", OFlags::RDWR) == Err(Errno::PERM)));
+    assert!(inside(cgroup, || opening(c"/dev/full", OFlags::RDONLY) == Err(Errno::PERM)));
+
+    let node = std::env::temp_dir().join(format!("naru-test-node-{}", rustix::process::getpid().as_raw_nonzero()));
+    let name = CString::new(node.to_str().unwrap()).unwrap();
+    let make = |kind| {
+        let made = mknodat(CWD, &name, kind, Mode::RUSR, makedev(1, 7));
+        let _ = unlink(&name);
+        made
+    };
+    assert!(inside(cgroup, || make(FileType::CharacterDevice).is_ok()));
+    assert!(inside(cgroup, || make(FileType::BlockDevice) == Err(Errno::PERM)));
+}
+
+#[test]
+fn device_rules_of_a_group_on_v2_are_replaced() {
+    let Some(hierarchies) = v2_with_programs() else { return };
+    let with = |devices| Resources { devices, ..Resources::default() };
+    let scratch = Scratch::on(&hierarchies, "replaced", with(vec![deny_all()]));
+    let programs = |cgroup: &Cgroup| naru_sys::bpf::device_programs(cgroup.v2_dir().unwrap().unwrap().as_fd()).unwrap();
+    let can_open_null = |cgroup: &Cgroup| inside(cgroup, || opening(c"/dev/null", OFlags::RDONLY).is_ok());
+    assert!(!can_open_null(&scratch.0));
+    for (rules, programs_then, allowed) in [
+        (vec![deny_all(), allow(3, "rwm")], 1, true),
+        (vec![deny_all(), allow(5, "rwm")], 1, false),
+        (crate::defaults::privileged_device_rules(), 0, true),
+        (Vec::new(), 0, true),
+        (vec![deny_all()], 1, false),
+        // None asked for: as it was.
+        (Vec::new(), 1, false),
+    ] {
+        let again =
+            Cgroup::create(&hierarchies, &CgroupPlan { path: path("replaced"), resources: with(rules) }).unwrap();
+        assert_eq!((programs(&again).len(), can_open_null(&again)), (programs_then, allowed));
+    }
 }
 
 /// Not an assertion: what creation costs, for whoever changes it (`--nocapture`).
@@ -192,9 +264,18 @@ fn cost() {
     if !usable() {
         return;
     }
-    let rule = |minor| DeviceRule { allow: true, kind: 'c', major: Some(1), minor: Some(minor), access: "rwm".into() };
-    let rules: Vec<DeviceRule> = std::iter::once(deny_all()).chain((0..13).map(rule)).collect();
     let hierarchies = Hierarchies::host().unwrap();
+    creation_cost(hierarchies, "this host");
+    if let Some(unified) = v2_with_programs() {
+        creation_cost(&unified, "v2 alone");
+    }
+    let begin = std::time::Instant::now();
+    Hierarchies::detect().unwrap();
+    eprintln!("detect: {:?}", begin.elapsed());
+}
+
+fn creation_cost(hierarchies: &Hierarchies, what: &str) {
+    let rules: Vec<DeviceRule> = std::iter::once(deny_all()).chain((0..13).map(|n| allow(n, "rwm"))).collect();
     let mut times = Vec::new();
     for round in 0..20 {
         let plan = |devices: Vec<DeviceRule>| CgroupPlan {
@@ -210,8 +291,5 @@ fn cost() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     times.sort();
-    eprintln!("create without and with 14 device rules, median: {:?}", times[times.len() / 2]);
-    let begin = std::time::Instant::now();
-    Hierarchies::detect().unwrap();
-    eprintln!("detect: {:?}", begin.elapsed());
+    eprintln!("{what}: create without and with 14 device rules, median: {:?}", times[times.len() / 2]);
 }
