@@ -1,0 +1,15 @@
+//! The black-box suite, in one program: it links once, and its parts share one engine where a test needs none of its own.
+
+mod api;
+mod bad_input;
+mod containers;
+mod exec;
+mod images;
+mod isolation;
+mod kit;
+mod lifecycle;
+mod logs;
+mod network;
+mod recovery;
+mod registry;
+mod tutorial;
