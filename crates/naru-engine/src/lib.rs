@@ -76,7 +76,7 @@ impl EngineConfig {
 
     /// The cgroup of all containers of this engine.
     pub(crate) fn cgroup_parent(&self) -> String {
-        self.instance().name().to_owned()
+        self.instance().cgroup()
     }
 }
 

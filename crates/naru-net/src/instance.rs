@@ -48,6 +48,11 @@ impl Instance {
         if self.name.is_empty() { "naru".into() } else { format!("naru-{}", self.name) }
     }
 
+    /// The cgroup that all containers' groups are below: `naru`, or `naru-<name>`.
+    pub fn cgroup(&self) -> String {
+        self.table()
+    }
+
     /// What stands in the alias of this engine's bridges, before the network's id.
     pub(crate) fn alias_prefix(&self) -> String {
         format!("naru:{}:", self.name)
