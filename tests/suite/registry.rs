@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, Fault, Faults, Registry, Tar, image, shared, unique};
+use naru_testkit::{Client, Engine, Fault, Faults, Registry, Tar, eventually, image, shared, unique};
 use naru_tests::only_naru;
 use serde_json::{Value, json};
 
@@ -317,5 +317,63 @@ fn two_pulls_at_once() -> Result<()> {
     let (one, two) = (one.finish()?, two.finish()?);
     assert_eq!((one.code, two.code), (0, 0), "{}{}", one.stderr, two.stderr);
     cli.ok(["rmi", &reference])?;
+    Ok(())
+}
+
+/// Where a pull is posted to.
+fn pull_path(reference: &str) -> Result<String> {
+    let (name, tag) = reference.rsplit_once(':').context("a tag")?;
+    Ok(format!("/images/create?fromImage={}&tag={tag}", name.replace('/', "%2F").replace(':', "%3A")))
+}
+
+#[test]
+fn a_second_pull_shares_the_first_ones_download() -> Result<()> {
+    let (cli, registry) = setup()?;
+    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
+    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    registry.fill(&image::archive("kit/shared:1", &[large_layer(8)], &json!({})), "shared:1", &[])?;
+    proxy.set(Fault::Hold)?;
+    let reference = format!("{}/shared:1", proxy.address());
+    let (_, mut one) = shared()?.http().stream("POST", &pull_path(&reference)?)?;
+    one.until("Downloading")?;
+    // The second one sees how far the first one is, and goes on when that one goes away.
+    let (_, mut two) = shared()?.http().stream("POST", &pull_path(&reference)?)?;
+    two.until("Downloading")?;
+    drop(one);
+    proxy.set(Fault::None)?;
+    two.until("Status: Downloaded newer image")?;
+    assert_eq!(proxy.served(), 1);
+    cli.ok(["rmi", &reference])?;
+    Ok(())
+}
+
+#[test]
+fn a_pull_that_nobody_waits_for_ends() -> Result<()> {
+    if only_naru("where the store keeps what is half there") {
+        return Ok(());
+    }
+    let engine = Engine::start()?;
+    let registry = Registry::start(&engine, port())?;
+    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
+    let proxy = Faults::start(&engine, port(), upstream, 200_000)?;
+    registry.fill(&image::archive("kit/left:1", &[large_layer(8), large_layer(1)], &json!({})), "left:1", &[])?;
+    let reference = format!("{}/left:1", proxy.address());
+    let folder = |name: &str| engine.data_root().join("images").join(name);
+    let count = |name: &str| -> Result<usize> { Ok(fs::read_dir(folder(name))?.count()) };
+    proxy.set(Fault::Hold)?;
+    let (_, mut pull) = engine.http().stream("POST", &pull_path(&reference)?)?;
+    pull.until("Downloading")?;
+    assert!(count("unpack")? > 0);
+    drop(pull);
+    eventually("what was unpacked is gone", || match (count("unpack")?, count("layers")?, count("blobs/sha256")?) {
+        (0, 0, 0) => Ok(()),
+        other => Err(anyhow::anyhow!("{other:?}")),
+    })?;
+    // What came is kept for the next try.
+    assert!(count("ingest")? > 0);
+    proxy.set(Fault::None)?;
+    engine.cli().ok(["pull", &reference])?;
+    assert!(proxy.ranges() >= 1, "it was fetched again from its beginning");
+    assert_eq!((count("unpack")?, count("ingest")?), (0, 0));
     Ok(())
 }

@@ -15,6 +15,10 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Deepest folder: one descriptor is kept open for each level.
 const DEPTH_LIMIT: usize = 256;
+/// As many bytes of folder names are remembered for one layer.
+const NAMES_LIMIT: usize = 256 << 20;
+/// The longest value of an extended attribute (XATTR_SIZE_MAX).
+const XATTR_LIMIT: usize = 64 << 10;
 /// NAME_MAX.
 const NAME_LIMIT: usize = 255;
 /// What a name begins with that deletes another (image specification, layer.md "Whiteouts").
@@ -55,6 +59,8 @@ pub(crate) struct Extractor {
     loose_links: BTreeMap<Vec<u8>, Vec<u8>>,
     file: Option<OpenFile>,
     size: u64,
+    /// Bytes of names in `dirs` and `loose_links`.
+    names: usize,
     root_seen: Option<Attributes>,
 }
 
@@ -78,6 +84,7 @@ impl Extractor {
             loose_links: BTreeMap::new(),
             file: None,
             size: 0,
+            names: 0,
             root_seen: None,
         }
     }
@@ -122,6 +129,7 @@ impl Extractor {
                 Err(Errno::NOENT) => {
                     rustix::fs::mkdirat(above, name, NEW_DIR).map_err(fail)?;
                     let fd = rustix::fs::openat(above, name, flags, Mode::empty()).map_err(fail)?;
+                    self.names += components[..=at].iter().map(|c| c.len() + 1).sum::<usize>();
                     self.dirs.insert(components[..=at].join(&b'/'), None);
                     fd
                 }
@@ -201,6 +209,7 @@ impl Extractor {
                 .map_err(|e| io_error("open", &path, e))?;
             set_xattrs(&fd, &owned_xattrs(entry), &path)?;
         }
+        self.names += path.len();
         self.dirs.insert(path, Some(Attributes::of(entry)));
         Ok(())
     }
@@ -288,7 +297,9 @@ impl Extractor {
     /// Notes a hard link whose target must be in a lower layer. Its folder is made now.
     fn later(&mut self, components: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
         self.clear(components, name)?;
-        self.loose_links.insert(join(components, name), target.join(&b'/'));
+        let (name, target) = (join(components, name), target.join(&b'/'));
+        self.names += name.len() + target.len();
+        self.loose_links.insert(name, target);
         Ok(())
     }
 
@@ -318,6 +329,12 @@ impl Extractor {
 
 impl Sink for Extractor {
     fn entry(&mut self, entry: &Entry<'_>) -> Result<()> {
+        if self.names > NAMES_LIMIT {
+            return Err(Error::Limit(format!("its folders have names of more than {NAMES_LIMIT} bytes")));
+        }
+        if entry.xattrs.iter().any(|(name, value)| name.len() > NAME_LIMIT || value.len() > XATTR_LIMIT) {
+            return Err(Error::refused(entry.path, "an extended attribute is larger than Linux allows"));
+        }
         let components = split(entry.path)?;
         let Some((&name, components)) = components.split_last() else {
             // The root itself.

@@ -1,10 +1,10 @@
 //! Taking in a layer in one pass: blob, its digest, decompression, the digest of that, and the unpacked files.
 //!
-//! Protocol on disk, in `ingest/<name>/`:
-//! 1. `blob` grows as bytes arrive (a crash here: the next ingest of the same digest replays it and goes on after it);
-//! 2. `layer/diff` is filled at the same time (a crash: made anew);
+//! Protocol on disk:
+//! 1. `ingest/<name>/blob` grows as bytes arrive (a crash here: the next ingest of the same digest replays it and goes on after it);
+//! 2. `unpack/<random>/diff` is filled at the same time (a crash: removed at start, made anew);
 //! 3. all is verified; `blob` is renamed into `blobs/` (a crash: the blob is taken up like an unfinished one);
-//! 4. `layer/` with its record is renamed into `layers/` (a crash: nothing in the index holds it; removed at start).
+//! 4. `unpack/<random>` with its record is renamed into `layers/` (a crash: nothing in the index holds it; removed at start).
 
 use crate::decompress::{Compression, Decompressor, Output};
 use crate::extract::{Extractor, Loose};
@@ -14,8 +14,8 @@ use crate::spec::{Descriptor, media_type};
 use crate::store::{Inner, Lease};
 use crate::tar::{self, Limits, Reader};
 use naru_base::error::Context;
-use naru_base::{Digest, Error, Result};
-use naru_fs::{Root, open_beneath, remove_tree};
+use naru_base::{Digest, Error, Id, Result};
+use naru_fs::{open_beneath, remove_tree};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -24,15 +24,20 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 const BLOB: &str = "blob";
-const LAYER: &str = "layer";
 const BUFFER: usize = 256 << 10;
 /// As many bytes as tell how a layer is compressed.
 const MAGIC: usize = 8;
+/// A layer of up to so many bytes may be compressed as well as it likes.
+const RATIO_FREE: u64 = 4 << 30;
+/// What is larger may have so many bytes for each one of its blob: real files of zeros pass, a bomb does not fill the disk.
+const RATIO_LIMIT: u64 = 200;
 
 /// The folder of one ingest; what is left of it is removed in the end, but for a blob that is to be resumed.
 pub(crate) struct Work {
     dir: OwnedFd,
     keep_blob: bool,
+    /// The folder in `unpack/` that is being filled.
+    unpacking: String,
     // Last: given up when all else is cleaned up.
     claim: Claim,
 }
@@ -61,15 +66,16 @@ impl Work {
     pub(crate) fn new(store: &Arc<Inner>, name: String) -> Result<Self> {
         let claim = Claim::new(store, name);
         let dir = store.ingest.create_dir_all(&claim.name, Mode::RWXU)?;
-        let work = Self { claim, dir, keep_blob: false };
-        remove_tree(&work.dir, LAYER)?;
-        Ok(work)
+        // A name that never was: ext4 places a folder by its name, and would go back to where one has just been removed, whose inodes it
+        // then passes over one by one for some seconds.
+        let unpacking = Id::random()?.as_str().to_owned();
+        Ok(Self { claim, dir, keep_blob: false, unpacking })
     }
 
     /// Makes the empty folder that is unpacked into.
     pub(crate) fn make_layer(&self) -> Result<OwnedFd> {
-        let root = Root::from_fd(rustix::io::fcntl_dupfd_cloexec(&self.dir, 0).system("duplicate a descriptor")?);
-        let diff = root.create_dir_all(format!("{LAYER}/{DIFF}"), Mode::RWXU)?;
+        let root = &self.claim.store.unpack;
+        let diff = root.create_dir_all(format!("{}/{DIFF}", self.unpacking), Mode::RWXU)?;
         rustix::fs::fchmod(&diff, Mode::from_raw_mode(0o755)).system("set the mode of a layer's folder")?;
         Ok(diff)
     }
@@ -93,7 +99,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         // Nothing can be reported from here; what stays behind is swept at the next start.
-        let _ = remove_tree(&self.dir, LAYER);
+        let _ = remove_tree(&self.claim.store.unpack, &self.unpacking);
         let empty = rustix::fs::statat(&self.dir, BLOB, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| s.st_size == 0);
         if !self.keep_blob || empty {
             let _ = remove_tree(&self.claim.store.ingest, &self.claim.name);
@@ -106,11 +112,18 @@ pub(crate) struct Unpacker {
     hasher: Hasher,
     reader: Reader,
     extractor: Extractor,
+    /// How many bytes it takes, as things are.
+    allowed: u64,
 }
 
 impl Unpacker {
     pub(crate) fn new(diff: OwnedFd) -> Self {
-        Self { hasher: Hasher::default(), reader: Reader::new(Limits::default()), extractor: Extractor::new(diff) }
+        Self {
+            hasher: Hasher::default(),
+            reader: Reader::new(Limits::default()),
+            extractor: Extractor::new(diff),
+            allowed: u64::MAX,
+        }
     }
 
     pub(crate) fn finish(self) -> tar::Result<Unpacked> {
@@ -133,6 +146,9 @@ pub(crate) struct Unpacked {
 impl Output for Unpacker {
     fn take(&mut self, bytes: &[u8]) -> tar::Result<()> {
         self.hasher.update(bytes);
+        if self.hasher.length() > self.allowed {
+            return Err(tar::Error::Limit(format!("more than {RATIO_LIMIT} times the size of its compressed form")));
+        }
         self.reader.push(bytes, &mut self.extractor)
     }
 }
@@ -151,6 +167,7 @@ impl Pipeline {
             self.head.extend(bytes.iter().take(MAGIC - self.head.len()));
         }
         self.hasher.update(bytes);
+        self.unpacker.allowed = RATIO_FREE.max(self.hasher.length().saturating_mul(RATIO_LIMIT));
         self.decompressor.push(bytes, &mut self.unpacker)
     }
 }
@@ -168,28 +185,33 @@ pub struct LayerIngest {
 }
 
 impl LayerIngest {
-    /// Takes up `expected` where an earlier ingest of it ended, or begins it. Waits while another one takes in the same.
-    pub(crate) fn begin(store: &Arc<Inner>, expected: Descriptor) -> Result<Self> {
+    /// Takes up `expected` where an earlier ingest of it ended, or begins it. Waits while another one takes in the same; when that one
+    /// has made the layer `chain`, there is nothing to do.
+    pub(crate) fn begin(store: &Arc<Inner>, expected: Descriptor, chain: Option<&Digest>) -> Result<Option<Self>> {
         let work = Work::new(store, expected.digest.hex().to_owned())?;
+        let lease = Lease::new(store);
+        if chain.is_some_and(|chain| store.layers.get(chain).is_some()) && store.blobs.has(&expected.digest) {
+            return Ok(None);
+        }
         let mut lent = false;
         if store.blobs.size(&expected.digest) == Some(expected.size) {
             work.forget_blob()?;
             lent = store.blobs.lend(&expected.digest, &work.dir, BLOB)?;
         }
-        let mut ingest = Self::with_work(store, work, Some(expected))?;
+        let mut ingest = Self::with_work(work, lease, Some(expected))?;
         ingest.lent = lent;
         ingest.work.keep_blob = true;
         ingest.replay()?;
-        Ok(ingest)
+        Ok(Some(ingest))
     }
 
     /// Takes in a layer whose digest is not known before; it can't be resumed.
     pub(crate) fn begin_unknown(store: &Arc<Inner>) -> Result<Self> {
         let work = Work::new(store, store.fresh_name())?;
-        Self::with_work(store, work, None)
+        Self::with_work(work, Lease::new(store), None)
     }
 
-    fn with_work(store: &Arc<Inner>, work: Work, expected: Option<Descriptor>) -> Result<Self> {
+    fn with_work(work: Work, lease: Lease, expected: Option<Descriptor>) -> Result<Self> {
         let blob = work.open_blob()?;
         let pipeline = Pipeline {
             hasher: Hasher::default(),
@@ -197,7 +219,7 @@ impl LayerIngest {
             decompressor: Decompressor::default(),
             unpacker: Unpacker::new(work.make_layer()?),
         };
-        Ok(Self { work, lease: Lease::new(store), blob, expected, pipeline, resumed: 0, lent: false })
+        Ok(Self { work, lease, blob, expected, pipeline, resumed: 0, lent: false })
     }
 
     /// Feeds what an earlier ingest received.
@@ -353,12 +375,14 @@ impl UnpackedLayer {
     }
 
     pub(crate) fn layer_dir(&self) -> Result<OwnedFd> {
-        open_beneath(self.work.dir.as_fd(), LAYER, OFlags::RDONLY | OFlags::DIRECTORY).system("open an unpacked layer")
+        let unpack = self.work.claim.store.unpack.as_fd();
+        open_beneath(unpack, &self.work.unpacking, OFlags::RDONLY | OFlags::DIRECTORY).system("open an unpacked layer")
     }
 
     /// Step 4. Whether it was this call that published `name`.
     pub(crate) fn publish_layer(&self, layers: BorrowedFd<'_>, name: &str) -> Result<bool> {
-        match rustix::fs::renameat_with(&self.work.dir, LAYER, layers, name, RenameFlags::NOREPLACE) {
+        let unpack = &self.work.claim.store.unpack;
+        match rustix::fs::renameat_with(unpack, &self.work.unpacking, layers, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(Error::system(format!("publish layer {name}: {e}"))),

@@ -6,7 +6,8 @@
 //! index.json            every image and every name, versioned, replaced whole (naru_fs::durable)
 //! blobs/sha256/<hex>    configurations, manifests and layers, as received
 //! layers/<chain hex>/   layer.json and diff/, an overlayfs lower folder with true ids
-//! ingest/<name>/        a download in progress: blob (kept over a crash) and layer/ (made anew)
+//! ingest/<name>/blob    a download in progress, kept for a day when it is broken off
+//! unpack/<random>/      a layer that is being unpacked, made anew after a crash
 //! trash/                what is being removed
 //! lock                  held while a store is open
 //! ```

@@ -11,7 +11,7 @@ use crate::spec::{Descriptor, Document, ImageConfig, Manifest, media_type};
 use naru_base::error::Context;
 use naru_base::{Digest, Error, Reference, Result};
 use naru_fs::{Durability, Root, durable, remove_contents};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 const INDEX: &str = "index.json";
 /// A configuration or manifest is never larger.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
+/// How long a blob that was not completed waits to be taken up again, in seconds.
+const RESUME_LIFE: u64 = 24 * 60 * 60;
 
 /// Images on disk. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) blobs: Blobs,
     pub(crate) layers: Layers,
     pub(crate) ingest: Root,
+    /// Layers that are being unpacked.
+    pub(crate) unpack: Root,
     trash: Root,
     index: RwLock<Arc<Index>>,
     /// Held while the index changes, from reading the old one to publishing the new one.
@@ -49,8 +53,8 @@ struct Holds {
     /// Chain ids by owner.
     owners: HashMap<String, Digest>,
     leases: usize,
-    /// Something became garbage while there were leases.
-    wanted: bool,
+    /// Something became garbage while there were leases; whether its blobs are to be kept for the next ingest.
+    wanted: Option<bool>,
 }
 
 /// While one lives, nothing is collected: for the time between storing parts of an image and the image itself.
@@ -121,6 +125,7 @@ impl Store {
         let index = load_index(&root, &blobs, &layers)?;
         Ok(Self(Arc::new(Inner {
             ingest: sub_root(&root, "ingest")?,
+            unpack: spread_root(&root, "unpack")?,
             root,
             blobs,
             layers,
@@ -269,7 +274,35 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn ingest(&self, blob: Descriptor) -> Result<LayerIngest> {
-        LayerIngest::begin(&self.0, blob)
+        LayerIngest::begin(&self.0, blob, None)?.ok_or_else(|| Error::system("an ingest of no layer has none"))
+    }
+
+    /// As [`Store::ingest`], for the layer `chain`: `None` when the store has the blob and the layer, perhaps from another ingest that
+    /// this call has waited for.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn ingest_layer(&self, blob: Descriptor, chain: &Digest) -> Result<Option<LayerIngest>> {
+        LayerIngest::begin(&self.0, blob, Some(chain))
+    }
+
+    /// Ends what a pull began and did not complete: layers and blobs that no image has go. With `resume`, blobs are kept aside for the
+    /// next ingest of the same digest; without, what there is of `blobs` goes too.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn abandon(&self, blobs: &[Digest], resume: bool) -> Result<()> {
+        self.0.collect(resume)?;
+        if !resume {
+            for digest in blobs {
+                // Waits for an ingest that is being ended; one that is wanted by others completes, and leaves nothing here.
+                self.0.claim_ingest(digest.hex());
+                let removed = naru_fs::remove_tree(&self.0.ingest, digest.hex());
+                self.0.release_ingest(digest.hex());
+                removed?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes in a layer whose digest comes out in the end.
@@ -453,13 +486,17 @@ impl Store {
     /// When the disk refuses.
     pub fn sweep(&self) -> Result<Removed> {
         remove_contents(&self.0.trash)?;
-        for name in self.0.ingest.list("/")? {
-            // What can't be resumed: its name is no digest.
-            if Digest::parse(&format!("{}{}", Digest::PREFIX, name.to_string_lossy())).is_err() {
-                naru_fs::remove_tree(&self.0.ingest, &name)?;
-            }
-        }
+        remove_contents(&self.0.unpack)?;
+        self.0.expire_ingests(false)?;
         self.0.collect(true)
+    }
+
+    /// Removes what is kept of downloads that were not completed, but for those under way.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget_downloads(&self) -> Result<()> {
+        self.0.expire_ingests(true)
     }
 
     /// Changes the index: on disk first, then in memory. Nothing changes when `change` fails.
@@ -576,16 +613,38 @@ impl Inner {
         format!("new-{}", self.serial.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Removes the ingests that can't be taken up again: those without a digest, and those that nobody has taken up for a day; or all.
+    fn expire_ingests(&self, all: bool) -> Result<()> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for name in self.ingest.list("/")? {
+            let Some(text) = name.to_str() else { continue };
+            if !lock(&self.ingests).insert(text.to_owned()) {
+                continue;
+            }
+            let is_resumable = Digest::parse(&format!("{}{text}", Digest::PREFIX)).is_ok();
+            let changed =
+                self.ingest.lstat(format!("{text}/blob")).map_or(0, |s| u64::try_from(s.st_mtime).unwrap_or(0));
+            let removed = if all || !is_resumable || changed.saturating_add(RESUME_LIFE) < now {
+                naru_fs::remove_tree(&self.ingest, &name)
+            } else {
+                Ok(())
+            };
+            self.release_ingest(text);
+            removed?;
+        }
+        Ok(())
+    }
+
     fn collect(&self, recycle: bool) -> Result<Removed> {
         let mut removed = Removed::default();
         {
             let _change = lock(&self.change);
             let mut holds = lock(&self.holds);
             if holds.leases > 0 {
-                holds.wanted = true;
+                holds.wanted = Some(holds.wanted.unwrap_or(true) && recycle);
                 return Ok(removed);
             }
-            holds.wanted = false;
+            holds.wanted = None;
             let index = Arc::clone(&read(&self.index));
             let (blobs, layers) = self.live(&index, &holds)?;
             for chain in self.layers.all() {
@@ -647,11 +706,11 @@ impl Drop for Lease {
         let collect = {
             let mut holds = lock(&self.0.holds);
             holds.leases -= 1;
-            holds.leases == 0 && holds.wanted
+            holds.wanted.filter(|_| holds.leases == 0)
         };
-        if collect {
+        if let Some(recycle) = collect {
             // What can't be removed now is garbage still, and goes another time.
-            let _ = self.0.collect(false);
+            let _ = self.0.collect(recycle);
         }
     }
 }
@@ -663,6 +722,17 @@ pub(crate) fn refuse_host(image: &Image) -> Result<()> {
             Err(Error::invalid("the image \"host\" is a view of this machine's own files: it can't be saved or pushed"))
         }
     }
+}
+
+/// The folder `name`, whose own folders ext4 spreads over the disk (FS_TOPDIR_FL, ioctl_iflags(2)), each with inodes near it that nothing
+/// has used lately.
+fn spread_root(root: &Root, name: &str) -> Result<Root> {
+    let folder = sub_root(root, name)?;
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&folder) {
+        // Other file systems have no such flag, and no such need.
+        let _ = rustix::fs::ioctl_setflags(&folder, flags | IFlags::TOPDIR);
+    }
+    Ok(folder)
 }
 
 /// Reads the index. Images whose parts are gone are left out: better than an engine that doesn't start.

@@ -20,6 +20,8 @@ pub enum Fault {
     Truncated,
     /// The connection is cut in the middle of the blob, the given number of times; later requests are served whole.
     Cut(usize),
+    /// Half of the blob comes; the rest when another fault, or none, is set.
+    Hold,
 }
 
 /// A proxy in front of a registry, in the same network namespace.
@@ -133,6 +135,16 @@ impl State {
                 client.shutdown(Shutdown::Both).context("cut")
             }
             Fault::Cut(_) => write_answer(client, answer, length, &content),
+            Fault::Hold => {
+                write_answer(client, answer, length, &content[..length / 2])?;
+                while *self.fault.lock().map_err(|_| anyhow!("the proxy panicked"))? == Fault::Hold {
+                    if self.stop.load(Ordering::SeqCst) {
+                        return Ok(());
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                client.write_all(&content[length / 2..]).context("the rest")
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod pull;
 mod push;
 mod remove;
 mod search;
+mod transfer;
 
 pub(crate) use archive::run_config_of;
 pub(crate) use config::to_document;
@@ -20,10 +21,8 @@ use naru_base::error::Context as _;
 use naru_base::{Digest, Error, Id, Platform, Result};
 use naru_registry::Client;
 use naru_store::{Image, Source, Store};
-use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 /// The images of one engine.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub(crate) struct Images {
     pub store: Store,
     pub registry: Client,
     init: init_layer::InitLayers,
-    /// Pulls under way, by reference: a second one waits for the first.
-    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Layers on their way.
+    transfers: transfer::Transfers,
 }
 
 /// What a container takes from its image.
@@ -52,7 +51,7 @@ impl Images {
     pub(crate) fn open(data_root: &Path, registry: Client) -> Result<Self> {
         let store = Store::open(data_root.join("images"))?;
         let init = init_layer::InitLayers::open(data_root.join("init"))?;
-        let images = Self { store, registry, init, pulls: Mutex::default() };
+        let images = Self { store, registry, init, transfers: transfer::Transfers::default() };
         images.register_host()?;
         Ok(images)
     }

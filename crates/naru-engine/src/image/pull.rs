@@ -1,20 +1,29 @@
 //! Pulling: manifest, configuration, then the layers side by side, each in one pass from the socket to its folder.
 
+use super::transfer::{Outcome, Transfer, ended};
 use crate::Engine;
 use crate::types::{Auth, Progress, ProgressSink};
 use bytes::Bytes;
 use naru_base::error::Context as _;
 use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_registry::{DownloadEvent, Scope, Session};
-use naru_store::spec::{Document, ImageConfig, Manifest};
-use naru_store::{LayerIngest, NewImage, UnpackedLayer};
+use naru_store::spec::{Descriptor, Document, ImageConfig, Manifest};
+use naru_store::{LayerIngest, Lease, NewImage, UnpackedLayer};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 /// Layers fetched at once (docker's number).
 const AT_ONCE: usize = 3;
 /// The largest configuration that is taken, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
+/// Layers that an image may have: overlayfs stacks no more than 500 (OVL_MAX_STACK), and a container adds its own.
+const LAYERS_LIMIT: usize = 400;
+/// Layers of up to so many bytes may be repeated at will: the empty one often is.
+const SMALL_LAYER: u64 = 1 << 20;
+/// How often an image may have the same larger layer: each time it is unpacked anew.
+const REPEATS_LIMIT: usize = 8;
 /// Pieces on their way from the socket to the disk.
 const BACKLOG: usize = 16;
 /// Bytes between two reports of progress.
@@ -43,29 +52,12 @@ impl Engine {
     ) -> Result<()> {
         let session = self.images.registry.repository(&reference, auth.unwrap_or_default(), Scope::Pull);
         if !reference.is_name_only() {
-            return self.pull_one(&session, &reference, platform.as_ref(), &progress).await;
+            return self.pull_now(&session, &reference, platform.as_ref(), &progress).await;
         }
         for tag in session.tags().await? {
-            self.pull_one(&session, &reference.with_tag(&tag)?, platform.as_ref(), &progress).await?;
+            self.pull_now(&session, &reference.with_tag(&tag)?, platform.as_ref(), &progress).await?;
         }
         Ok(())
-    }
-
-    /// A second pull of the same reference waits for the first and then finds everything there.
-    async fn pull_one(
-        self: &Arc<Self>,
-        session: &Session,
-        reference: &Reference,
-        platform: Option<&Platform>,
-        progress: &ProgressSink,
-    ) -> Result<()> {
-        let turn = Arc::clone(crate::lock(&self.images.pulls).entry(reference.to_string()).or_default());
-        let done = {
-            let _turn = turn.lock().await;
-            self.pull_now(session, reference, platform, progress).await
-        };
-        crate::lock(&self.images.pulls).retain(|_, t| Arc::strong_count(t) > 2 || !Arc::ptr_eq(t, &turn));
-        done
     }
 
     async fn pull_now(
@@ -93,10 +85,13 @@ impl Engine {
         tell(progress, Some(target(reference)), format!("Pulling from {}", reference.path()));
         let config = session.blob_bytes(&manifest.config.digest, manifest.config.size, CONFIG_LIMIT).await?;
         let known = self.images.store.image(&manifest.config.digest).is_ok();
-        let lease = self.images.store.lease();
-        self.pull_layers(session, &manifest, &config, progress).await?;
-        let stored = self.publish(reference, &config, &media_type, &bytes, &top.digest).await?;
-        drop(lease);
+        let mut pulling = Pulling::begin(self, &manifest);
+        let stored = async {
+            self.pull_layers(session, &manifest, &config, progress).await?;
+            self.publish(reference, &config, &media_type, &bytes, &top.digest).await
+        };
+        let stored = stored.await.inspect_err(|e| pulling.failed(e))?;
+        pulling.complete();
         tracing::debug!("pulled {reference} as {digest}");
         let familiar = reference.familiar();
         tell(progress, None, format!("Digest: {}", top.digest));
@@ -145,76 +140,192 @@ impl Engine {
         if diff_ids.len() != manifest.layers.len() {
             return Err(Error::invalid("layers from manifest don't match image configuration"));
         }
+        check_layers(manifest)?;
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        let mut parent: Option<Digest> = None;
-        let mut tasks = Vec::new();
+        let mut chain: Option<Digest> = None;
+        let mut parent: Option<Outcome> = None;
+        let mut shares = Vec::new();
         for (blob, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            let below = chain.clone();
+            let own = naru_store::chain_id(below.as_ref(), &diff_id);
+            chain = Some(own.clone());
             let id = Some(blob.digest.short().to_owned());
-            let here = self.images.store.layer_on(parent.as_ref(), &diff_id);
-            let below = parent.replace(naru_store::chain_id(parent.as_ref(), &diff_id));
-            if here.is_some_and(|_| self.images.store.has_blob(&blob.digest)) {
+            if self.images.store.layer(&own).is_some() && self.images.store.has_blob(&blob.digest) {
                 tell(progress, id, "Already exists".into());
+                parent = None;
                 continue;
             }
             tell(progress, id, "Pulling fs layer".into());
-            let work =
-                fetch(Arc::clone(self), session.clone(), blob.clone(), diff_id, progress.clone(), Arc::clone(&permits));
-            tasks.push((below, blob.digest.short().to_owned(), AbortOnDrop(tokio::spawn(work))));
+            let below = Below { chain: below, outcome: parent.take() };
+            let layer = Layer { blob: blob.clone(), diff_id, chain: own.clone(), below };
+            let share = self.images.transfers.join(&own, progress, |transfer| {
+                fetch(Arc::clone(self), session.clone(), layer, transfer, Arc::clone(&permits))
+            });
+            parent = Some(share.outcome());
+            shares.push(share);
         }
-        for (below, short, mut task) in tasks {
-            let unpacked = (&mut task.0).await.map_err(|e| Error::system(format!("layer {short}: {e}")))??;
-            let engine = Arc::clone(self);
-            tell(progress, Some(short.clone()), "Extracting".into());
-            blocking(move || engine.images.store.commit_layer(unpacked, below.as_ref())).await?;
-            tell(progress, Some(short), "Pull complete".into());
+        // The first failure counts, whichever layer's it is.
+        let mut ends: JoinSet<_> = shares.iter().map(|share| ended(share.outcome())).collect();
+        while let Some(end) = ends.join_next().await {
+            end.map_err(|e| Error::system(format!("the pull was broken off: {e}")))??;
         }
         Ok(())
     }
 }
 
-/// One layer, from the registry to a folder that is not published yet.
+/// Refuses manifests that would cost far more than they weigh.
+fn check_layers(manifest: &Manifest) -> Result<()> {
+    if manifest.layers.len() > LAYERS_LIMIT {
+        return Err(Error::invalid(format!(
+            "max depth exceeded: the image has {} layers, {LAYERS_LIMIT} are the most",
+            manifest.layers.len()
+        )));
+    }
+    let mut uses: HashMap<&Digest, usize> = HashMap::new();
+    for blob in manifest.layers.iter().filter(|blob| blob.size > SMALL_LAYER) {
+        let times = uses.entry(&blob.digest).or_default();
+        *times += 1;
+        if *times > REPEATS_LIMIT {
+            return Err(Error::invalid(format!(
+                "the image names the layer {} more than {REPEATS_LIMIT} times",
+                blob.digest
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a pull keeps while it runs; what becomes of the parts that it got when it isn't completed.
+struct Pulling {
+    engine: Arc<Engine>,
+    blobs: Vec<Digest>,
+    lease: Option<Lease>,
+    resume: bool,
+    complete: bool,
+}
+
+impl Pulling {
+    fn begin(engine: &Arc<Engine>, manifest: &Manifest) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            blobs: manifest.layers.iter().map(|l| l.digest.clone()).collect(),
+            lease: Some(engine.images.store.lease()),
+            resume: true,
+            complete: false,
+        }
+    }
+
+    /// Of what is wrong in itself nothing is kept for another try.
+    fn failed(&mut self, error: &Error) {
+        self.resume = error.class() != naru_base::Class::InvalidParameter;
+    }
+
+    fn complete(mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Pulling {
+    fn drop(&mut self) {
+        let (engine, blobs, lease) = (Arc::clone(&self.engine), std::mem::take(&mut self.blobs), self.lease.take());
+        let (resume, complete) = (self.resume, self.complete);
+        let tidy = move || {
+            drop(lease);
+            if !complete && let Err(error) = engine.images.store.abandon(&blobs, resume) {
+                tracing::warn!("cannot remove what a pull left: {error}");
+            }
+        };
+        // Both remove files, which no task may wait for.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(tidy)),
+            Err(_) => tidy(),
+        }
+    }
+}
+
+/// A layer to be had.
+struct Layer {
+    blob: Descriptor,
+    diff_id: Digest,
+    chain: Digest,
+    below: Below,
+}
+
+/// What a layer is put on.
+struct Below {
+    chain: Option<Digest>,
+    /// When that is on its way too.
+    outcome: Option<Outcome>,
+}
+
+/// One layer, from the registry to its place in the store.
 async fn fetch(
     engine: Arc<Engine>,
     session: Session,
-    blob: naru_store::spec::Descriptor,
-    diff_id: Digest,
-    progress: ProgressSink,
+    layer: Layer,
+    transfer: Arc<Transfer>,
     permits: Arc<Semaphore>,
-) -> Result<UnpackedLayer> {
+) -> Result<()> {
+    let Layer { blob, diff_id, chain, below } = layer;
     let short = blob.digest.short().to_owned();
+    let say = |status: &str| transfer.tell(Progress::Status { id: Some(short.clone()), status: status.into() });
     if permits.available_permits() == 0 {
-        tell(&progress, Some(short.clone()), "Waiting".into());
+        say("Waiting");
     }
-    let _permit = permits.acquire().await.system("the pull was ended")?;
+    let permit = permits.acquire_owned().await.system("the pull was ended")?;
+    let Some(unpacked) = receive(&engine, &session, blob, diff_id, chain, &transfer).await? else {
+        say("Already exists");
+        return Ok(());
+    };
+    drop(permit);
+    say("Download complete");
+    if let Some(outcome) = below.outcome {
+        ended(outcome).await?;
+    }
+    say("Extracting");
+    blocking(move || engine.images.store.commit_layer(unpacked, below.chain.as_ref())).await?;
+    say("Pull complete");
+    Ok(())
+}
+
+/// From the socket to a folder that is not published yet, in one pass; `None` when the layer has come into the store another way.
+async fn receive(
+    engine: &Arc<Engine>,
+    session: &Session,
+    blob: Descriptor,
+    diff_id: Digest,
+    chain: Digest,
+    transfer: &Transfer,
+) -> Result<Option<UnpackedLayer>> {
     let (digest, size) = (blob.digest.clone(), blob.size);
     let (pieces, incoming) = mpsc::channel::<Bytes>(BACKLOG);
     let (ready, offset) = tokio::sync::oneshot::channel();
+    let store = engine.images.store.clone();
     let unpacking = tokio::task::spawn_blocking(move || {
-        let ingest = engine.images.store.ingest(blob)?;
-        let _ = ready.send(ingest.resume_offset());
-        unpack(ingest, incoming, &diff_id)
+        let Some(ingest) = store.ingest_layer(blob, &chain)? else { return Ok(None) };
+        if ready.send(ingest.resume_offset()).is_err() {
+            return Err(Error::new(naru_base::Class::Cancelled, "the pull was ended"));
+        }
+        unpack(ingest, incoming, &diff_id).map(Some)
     });
     let downloaded = match offset.await {
-        Ok(offset) => download(&session, &digest, size, offset, &pieces, &progress).await,
-        // The ingest could not be begun: its error is the answer.
+        Ok(offset) => download(session, &digest, size, offset, &pieces, transfer).await,
+        // The ingest could not be begun, or need not be: it says so.
         Err(_) => Ok(()),
     };
-    match downloaded {
-        Ok(()) => {
-            drop(pieces);
-            let unpacked = unpacking.await.map_err(|e| Error::system(format!("layer {short}: {e}")))??;
-            tell(&progress, Some(short.clone()), "Verifying Checksum".into());
-            tell(&progress, Some(short), "Download complete".into());
-            Ok(unpacked)
-        }
-        Err(error) => {
-            // What came stays for the next try; only the end is missing.
-            drop(pieces);
-            match unpacking.await {
-                Ok(Err(own)) if own.class() != naru_base::Class::Cancelled => Err(own),
-                _ => Err(error),
-            }
-        }
+    if downloaded.is_ok() && !pieces.is_closed() {
+        let id = Some(digest.short().to_owned());
+        transfer.tell(Progress::Status { id, status: "Verifying Checksum".into() });
+    }
+    // What came stays for the next try; only the end is missing when it has failed.
+    drop(pieces);
+    let unpacked =
+        unpacking.await.map_err(|e| Error::system(format!("layer {}: {e}", digest.short()))).and_then(|done| done);
+    match (downloaded, unpacked) {
+        (Ok(()), unpacked) => unpacked,
+        // The download stops when the unpacking does, whose word counts; that the end is missing is no news.
+        (Err(stopped), Err(own)) if stopped.class() == naru_base::Class::Cancelled => Err(own),
+        (Err(error), _) => Err(error),
     }
 }
 
@@ -224,7 +335,7 @@ async fn download(
     size: u64,
     offset: u64,
     pieces: &mpsc::Sender<Bytes>,
-    progress: &ProgressSink,
+    transfer: &Transfer,
 ) -> Result<()> {
     let short = digest.short();
     let mut download = session.download(digest, size, offset);
@@ -234,7 +345,8 @@ async fn download(
             DownloadEvent::Restart => at = 0,
             DownloadEvent::Retry { delay, cause } => {
                 tracing::debug!("layer {short}: {cause}");
-                tell(progress, Some(short.to_owned()), format!("Retrying in {} seconds", delay.as_secs().max(1)));
+                let status = format!("Retrying in {} seconds", delay.as_secs().max(1));
+                transfer.tell(Progress::Status { id: Some(short.to_owned()), status });
             }
             DownloadEvent::Data(data) => {
                 // After a restart the same bytes come again: those that the ingest has are passed over.
@@ -248,7 +360,7 @@ async fn download(
                 if at >= told + REPORT_EVERY || at == size {
                     told = at;
                     let (id, status) = (short.to_owned(), "Downloading".to_owned());
-                    let _ = progress.send(Progress::Bytes { id, status, current: at, total: size });
+                    transfer.tell(Progress::Bytes { id, status, current: at, total: size });
                 }
             }
         }
@@ -261,15 +373,6 @@ fn unpack(mut ingest: LayerIngest, mut incoming: mpsc::Receiver<Bytes>, diff_id:
         ingest.write(&piece)?;
     }
     ingest.finish(Some(diff_id))
-}
-
-/// A task that ends with its owner: a client that goes away ends the pull.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 pub(super) fn tell(progress: &ProgressSink, id: Option<String>, status: String) {
