@@ -12,4 +12,5 @@ mod logs;
 mod network;
 mod recovery;
 mod registry;
+mod restart;
 mod tutorial;

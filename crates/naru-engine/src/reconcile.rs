@@ -35,6 +35,8 @@ impl Engine {
         self.networks.reconcile(live)?;
         self.remove_leftovers();
         Networks::refill(self);
+        // Meanwhile clients are served.
+        tokio::spawn(Arc::clone(self).start_in_order(self.due_at_engine_start()));
         Ok(())
     }
 
@@ -42,22 +44,34 @@ impl Engine {
     async fn take_up(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Endpoint>> {
         if let Some((monitor, state, descriptors)) = self.meet_monitor(container).await? {
             container.change(|r| {
-                if !r.state.status.is_running() {
+                if r.state.has_process() && r.state.pid != state.pid {
+                    // Its end and the next start have both not been recorded.
+                    r.state.end(LOST, false, crate::clock::now());
+                }
+                if !r.state.has_process() {
                     // It was being started when the engine died.
                     r.state.begin(state.pid, state.start_time, &self.boot_id, crate::clock::now());
                 }
             });
-            if self.cgroup(container).and_then(|c| c.is_frozen()).unwrap_or(false) {
-                container.change(|r| r.state.status = Status::Paused);
-            }
+            let frozen = self.cgroup(container).and_then(|c| c.is_frozen()).unwrap_or(false);
+            container.change(|r| match (frozen, r.state.status) {
+                (true, Status::Running) => r.state.pause(),
+                (false, Status::Paused) => r.state.resume(),
+                _ => {}
+            });
             for (id, pid) in &state.execs {
                 self.execs.take_up(&container.id, id, *pid);
             }
             container.set_monitor(Some(monitor));
             return Ok(self.take_up_network(container, descriptors));
         }
-        let (status, finished_at) = container.read(|r| (r.state.status, r.state.finished_at));
-        if !status.is_running() {
+        let finished_at = container.read(|r| r.state.finished_at);
+        if !container.read(|r| r.state.has_process()) {
+            let unheard = self.read_exit_record(&container.id).filter(|e| e.finished_at > finished_at);
+            let Some(record) = unheard else { return Ok(None) };
+            // It was started when the engine died, and has ended since.
+            container.change(|r| r.state.begin(0, 0, &self.boot_id, record.finished_at));
+            self.note_end(container, &record);
             return Ok(None);
         }
         let this_boot = container.read(|r| r.state.boot_id == self.boot_id);
@@ -71,7 +85,7 @@ impl Engine {
         if this_boot {
             self.kill_remains(container);
         }
-        self.ended(container, &record);
+        self.note_end(container, &record);
         Ok(None)
     }
 

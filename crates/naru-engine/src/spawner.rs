@@ -64,6 +64,8 @@ impl Engine {
         let monitor = link(self, &container.id, stream.into())?;
         match monitor.request(Request::Hello { version: PROTOCOL_VERSION }, Vec::new()).await {
             Ok((Response::Hello(state), descriptors)) => Ok(Some((monitor, *state, descriptors))),
+            // Its start has failed.
+            Ok((Response::Failed { .. }, _)) => Ok(None),
             Ok(_) => Err(Error::system("the monitor answered a hello with something else")),
             // It ended just now.
             Err(_) => Ok(None),

@@ -1,6 +1,6 @@
 //! Making a container: its name, image, merged configuration and mounts decided, its folders made, its record written.
 
-use super::record::State;
+use super::state::State;
 use super::{Container, Record, merge};
 use crate::types::{ContainerConfig, CreateRequest, Created, EndpointView, HostSettings, NamespaceMode, NetworkMode};
 use crate::{Engine, clock};
@@ -149,9 +149,6 @@ impl Engine {
             warnings.push(
                 "Publishing ports is not supported by this engine yet: the ports are not reachable from outside".into(),
             );
-        }
-        if !matches!(policy, "" | "no") {
-            warnings.push("Restart policies are kept but not acted on by this engine yet".into());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::networks::Networks;
-use crate::types::WaitOutcome;
+use crate::types::{Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::Id;
 use naru_fs::Durability;
@@ -51,13 +51,27 @@ impl Engine {
         naru_fs::durable::read_json(&folder, EXIT_RECORD).ok().flatten()
     }
 
-    /// The container has ended. Waiters are told before anything slow is done.
+    /// The container has ended. Waiters are told before anything slow is done. Where its policy wants it to be started again, that follows.
     pub(crate) fn ended(self: &Arc<Self>, container: &Arc<Container>, record: &ExitRecord) {
+        self.note_end(container, record);
+        if container.read(|r| r.state.status) == Status::Restarting {
+            self.schedule_restart(container);
+        }
+    }
+
+    /// As [`Engine::ended`], but a restart is left to the caller.
+    pub(crate) fn note_end(self: &Arc<Self>, container: &Arc<Container>, record: &ExitRecord) {
         let lasted = container.change(|r| {
+            if !r.state.has_process() {
+                return None;
+            }
             let lasted = record.finished_at.saturating_sub(r.state.started_at);
             r.state.end(record.exit_code, record.oom_killed, record.finished_at);
-            lasted
+            super::restart::judge_end(r, record, lasted);
+            Some(lasted)
         });
+        // Told twice.
+        let Some(lasted) = lasted else { return };
         container.set_monitor(None);
         if record.oom_killed {
             self.container_event(container, "oom", &[]);

@@ -17,7 +17,10 @@ mod mounts;
 mod plan;
 mod record;
 mod remove;
+mod restart;
+mod restart_policy;
 mod start;
+mod state;
 mod stats;
 mod stop;
 mod table;
@@ -66,6 +69,8 @@ struct Live {
     sandbox: Option<Sandbox>,
     pending: Vec<PendingAttach>,
     start: StartStage,
+    /// Number of the restart that is to come; an older one is not done any more.
+    restart: u64,
     removing: bool,
     dead: bool,
 }
@@ -175,6 +180,18 @@ impl Container {
             }
             StartStage::Ended(_) => true,
         }
+    }
+
+    /// A new restart takes the place of any that is to come.
+    pub(crate) fn new_restart_ticket(&self) -> u64 {
+        let mut live = crate::lock(&self.live);
+        live.restart += 1;
+        live.restart
+    }
+
+    /// Whether no other restart, and no decision against it, has come since the ticket was given.
+    pub(crate) fn holds_restart_ticket(&self, ticket: u64) -> bool {
+        crate::lock(&self.live).restart == ticket
     }
 
     pub(crate) fn set_monitor(&self, monitor: Option<Arc<MonitorLink>>) {

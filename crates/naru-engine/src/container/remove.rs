@@ -17,6 +17,7 @@ impl Engine {
         if status.is_running() && !options.force {
             let why = match status {
                 Status::Paused => "container is paused and must be unpaused first",
+                Status::Restarting => "container is restarting: stop the container before removing or force remove",
                 _ => "container is running: stop the container before removing or force remove",
             };
             return Err(Error::conflict(format!("cannot remove container \"{}\": {why}", shown(name, &container))));

@@ -1,13 +1,13 @@
 //! Starting a container: network and files in parallel, then the plan, then a monitor that makes it.
 
-use super::Container;
+use super::{Container, restart_policy};
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
-use naru_monitor::protocol::{Request, Response, StartRequest};
+use naru_monitor::protocol::{ExitRecord, Request, Response, StartRequest};
 use naru_runtime::plan::Descriptors;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,15 +27,25 @@ impl Engine {
     /// The caller holds the container's operation lock.
     pub(crate) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         match container.status() {
-            Status::Running => {
+            // One that waits for its restart counts as running, as docker has it.
+            Status::Running | Status::Restarting => {
                 return Err(Error::not_modified(format!("container {} is already running", container.id)));
             }
             Status::Paused => return Err(Error::conflict("cannot start a paused container, try unpause instead")),
             Status::Removing | Status::Dead => {
                 return Err(Error::conflict("container is marked for removal and cannot be started"));
             }
-            Status::Restarting | Status::Created | Status::Exited => {}
+            Status::Created | Status::Exited => {}
         }
+        container.change(|r| {
+            r.state.restart_count = 0;
+            r.state.backoff_ms = 0;
+        });
+        self.start_again(container).await
+    }
+
+    /// Starts what isn't running; the count of restarts stays. The caller holds the operation lock.
+    pub(crate) async fn start_again(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         container.begin_start();
         let started = self.start_process(container).await;
         let ended = container.finish_start();
@@ -97,13 +107,16 @@ impl Engine {
         start_time: u64,
     ) -> Result<()> {
         let now = clock::now();
-        container.change(|r| {
+        // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync, but where a policy starts it then.
+        let durability = container.change(|r| {
+            let news = r.state.started_at == 0 || r.state.stopped_by_hand;
             r.state.begin(pid, start_time, &self.boot_id, now);
             if let Some(sandbox) = &sandbox {
                 r.state.sandbox_id = sandbox.id.clone();
                 r.state.endpoints = sandbox.endpoints.clone();
                 r.state.endpoint = sandbox.endpoint.clone();
             }
+            if news && restart_policy::is_set(&r.host.restart) { Durability::Synced } else { Durability::Volatile }
         });
         container.set_monitor(Some(monitor));
         let networks: Vec<String> = sandbox.as_ref().map(|s| s.endpoints.keys().cloned().collect()).unwrap_or_default();
@@ -111,19 +124,25 @@ impl Engine {
             self.network_event(&network, "connect", &container.id);
         }
         container.set_sandbox(sandbox);
-        // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync.
-        container.save(&self.records, Durability::Volatile)
+        container.save(&self.records, durability)
     }
 
     /// The state of a container that could not be started; `--rm` removes it.
     fn record_failure(self: &Arc<Self>, container: &Arc<Container>, failure: &StartFailure) {
         container.set_monitor(None);
         container.change(|r| {
-            let exit_code = failure.exit_code;
-            r.state.end(exit_code, false, clock::now());
-            r.state.status = if r.state.started_at == 0 { Status::Created } else { Status::Exited };
-            r.state.exit_code = exit_code;
-            r.state.error = failure.error.message().to_owned();
+            let by_policy = r.state.status == Status::Restarting;
+            r.state.fail_start(failure.exit_code, failure.error.message(), clock::now());
+            // A user is told, and decides; a policy goes on: what was missing may come back.
+            if by_policy {
+                let end = ExitRecord {
+                    version: 1,
+                    exit_code: failure.exit_code,
+                    oom_killed: false,
+                    finished_at: r.state.finished_at,
+                };
+                super::restart::judge_end(r, &end, 0);
+            }
         });
         if let Err(error) = container.save(&self.records, Durability::Volatile) {
             tracing::warn!("{error}");
@@ -133,6 +152,13 @@ impl Engine {
             exit_code: failure.exit_code,
             error: Some(failure.error.message().to_owned()),
         });
+        if failure.error.class() == Class::Unavailable {
+            // Its monitor died on the way, maybe after it had made the container.
+            self.kill_remains(container);
+        }
+        if container.read(|r| r.state.status) == Status::Restarting {
+            self.schedule_restart(container);
+        }
         if container.read(|r| r.host.auto_remove) {
             self.remove_in_background(container);
         }

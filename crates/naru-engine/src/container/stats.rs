@@ -33,7 +33,7 @@ impl Engine {
     /// When there is no such container, or its cgroup can't be read.
     pub fn stats(&self, name: &str) -> Result<Option<StatsSample>> {
         let container = self.containers.find(name)?;
-        let (pid, running) = container.read(|r| (r.state.pid, r.state.status.is_running()));
+        let (pid, running) = container.read(|r| (r.state.pid, r.state.has_process()));
         if !running {
             return Ok(None);
         }

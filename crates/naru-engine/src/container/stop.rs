@@ -1,6 +1,7 @@
 //! Ending and freezing: stop, kill, restart, pause, unpause; and resizing a terminal.
 
-use super::Container;
+use super::state::State;
+use super::{Container, restart_policy};
 use crate::Engine;
 use crate::types::{Status, WaitOutcome};
 use naru_base::{Class, Error, Result, signal};
@@ -41,7 +42,10 @@ impl Engine {
         let (own_signal, own_timeout) = container.read(|r| (r.config.stop_signal.clone(), r.config.stop_timeout));
         let number = signal.or(own_signal).map_or(Ok(SIGTERM), |s| signal::parse(&s))?;
         let seconds = timeout.or(own_timeout).unwrap_or(STOP_TIMEOUT);
-        container.change(|r| r.state.stopped_by_hand = true);
+        self.mark_stopped(container)?;
+        if self.give_up_restart(container) {
+            return Ok(());
+        }
         let ended = container.ended();
         tokio::pin!(ended);
         if self.signal(container, number).await.is_ok() {
@@ -51,6 +55,15 @@ impl Engine {
             }
         }
         self.kill_and_wait(container, ended).await
+    }
+
+    /// Where a policy could start it again, the user's word is on the disk before anything is done.
+    fn mark_stopped(&self, container: &Container) -> Result<()> {
+        let policy = container.change(|r| {
+            r.state.stopped_by_hand = true;
+            restart_policy::is_set(&r.host.restart)
+        });
+        if policy { container.save(&self.records, Durability::Synced) } else { Ok(()) }
     }
 
     async fn kill_and_wait(
@@ -82,12 +95,20 @@ impl Engine {
             let text = format!("cannot kill container: {name}: container {} is not running", container.id);
             return Err(Error::conflict(text));
         }
+        let stop_signal = container.read(|r| r.config.stop_signal.clone());
+        let stop_signal = stop_signal.and_then(|s| signal::parse(&s).ok()).unwrap_or(SIGTERM);
+        if number == SIGKILL || number == stop_signal {
+            self.mark_stopped(&container)?;
+        }
+        if container.status() == Status::Restarting {
+            let _operation = container.operation.lock().await;
+            // Started meanwhile, it is killed as any other.
+            if self.give_up_restart(&container) {
+                return Ok(());
+            }
+        }
         let ended = container.ended();
         tokio::pin!(ended);
-        let stop_signal = container.read(|r| r.config.stop_signal.clone());
-        if number == SIGKILL || stop_signal.is_some_and(|s| signal::parse(&s).is_ok_and(|n| n == number)) {
-            container.change(|r| r.state.stopped_by_hand = true);
-        }
         if number == SIGKILL {
             self.kill_and_wait(&container, ended).await
         } else {
@@ -99,16 +120,23 @@ impl Engine {
     pub(crate) async fn signal(self: &Arc<Self>, container: &Arc<Container>, number: i32) -> Result<()> {
         let monitor = container.running_monitor()?;
         let paused = container.status() == Status::Paused;
+        if paused && (number == SIGKILL || number == SIGTERM) {
+            // First: a monitor may be waiting for something that is frozen with the rest.
+            if let Err(error) = self.cgroup(container).and_then(|c| c.thaw()) {
+                return Err(self.unless_ended(container, error));
+            }
+            container.change(|r| {
+                if r.state.status == Status::Paused {
+                    r.state.resume();
+                }
+            });
+        }
         let asked = monitor.request(Request::Signal { exec: None, signal: number }, Vec::new()).await;
         let answer = asked.map_err(|e| match e.class() {
             // It has just ended, and its monitor with it.
             Class::Unavailable => Error::conflict(format!("container {} is not running", container.id)),
             _ => e,
         })?;
-        if paused && (number == SIGKILL || number == SIGTERM) {
-            self.cgroup(container)?.thaw()?;
-            container.change(|r| r.state.status = Status::Running);
-        }
         self.container_event(container, "kill", &[("signal", &number.to_string())]);
         done(answer.0)
     }
@@ -143,10 +171,18 @@ impl Engine {
         match container.status() {
             Status::Paused => return Err(Error::conflict(format!("container {name} is already paused"))),
             Status::Running => {}
+            Status::Restarting => {
+                return Err(Error::conflict(format!(
+                    "Container {} is restarting, wait until the container is running",
+                    container.id
+                )));
+            }
             _ => return Err(Error::conflict(format!("container {} is not running", container.id))),
         }
-        self.cgroup(&container)?.freeze()?;
-        self.set_status(&container, Status::Paused)?;
+        if let Err(error) = self.cgroup(&container).and_then(|c| c.freeze()) {
+            return Err(self.unless_ended(&container, error));
+        }
+        self.change_running(&container, State::pause)?;
         self.container_event(&container, "pause", &[]);
         Ok(())
     }
@@ -161,14 +197,35 @@ impl Engine {
         if container.status() != Status::Paused {
             return Err(Error::system(format!("Container {name} is not paused")));
         }
-        self.cgroup(&container)?.thaw()?;
-        self.set_status(&container, Status::Running)?;
+        if let Err(error) = self.cgroup(&container).and_then(|c| c.thaw()) {
+            return Err(self.unless_ended(&container, error));
+        }
+        self.change_running(&container, State::resume)?;
         self.container_event(&container, "unpause", &[]);
         Ok(())
     }
 
-    fn set_status(&self, container: &Container, status: Status) -> Result<()> {
-        container.change(|r| r.state.status = status);
+    /// What went wrong with a container that is ending is that it ends.
+    fn unless_ended(&self, container: &Container, error: Error) -> Error {
+        let group_is_gone = || self.cgroup(container).and_then(|c| c.pids()).map_or(true, |pids| pids.is_empty());
+        if !container.read(|r| r.state.has_process()) || group_is_gone() {
+            return Error::conflict(format!("container {} is not running", container.id));
+        }
+        error
+    }
+
+    /// It may have ended meanwhile.
+    fn change_running(&self, container: &Container, change: fn(&mut State)) -> Result<()> {
+        let there = container.change(|r| {
+            let there = r.state.has_process();
+            if there {
+                change(&mut r.state);
+            }
+            there
+        });
+        if !there {
+            return Err(Error::conflict(format!("container {} is not running", container.id)));
+        }
         container.save(&self.records, Durability::Volatile)
     }
 

@@ -103,7 +103,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::container::Record;
-    use crate::container::record::State;
+    use crate::container::state::State;
     use naru_base::{Class, Digest, Platform};
 
     fn container(id: &str, name: &str) -> Arc<Container> {

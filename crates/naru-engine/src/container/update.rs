@@ -52,7 +52,7 @@ impl Engine {
             ));
         }
         let mut warnings = Vec::new();
-        if container.read(|r| r.state.status.is_running()) {
+        if container.read(|r| r.state.has_process()) {
             let mut cgroup = self.cgroup(&container)?;
             cgroup.update(&limits)?;
             warnings = cgroup.take_warnings();

@@ -71,7 +71,7 @@ mod tests {
                 path: String::new(),
                 args: Vec::new(),
                 mounts: Vec::new(),
-                state: crate::container::record::State::default(),
+                state: crate::container::state::State::default(),
                 id,
             }));
             engine.containers.insert(Arc::clone(&container));

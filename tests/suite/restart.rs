@@ -1,0 +1,110 @@
+//! Restart policies: what starts again, when it doesn't, and what an engine that begins does.
+
+use anyhow::{Result, ensure};
+use naru_testkit::{Engine, eventually};
+
+/// Ends at once, with a failure.
+const FAILS: [&str; 4] = ["busybox", "sh", "-c", "exit 3"];
+
+fn engine() -> Result<Engine> {
+    let engine = Engine::start()?;
+    engine.load_busybox()?;
+    Ok(engine)
+}
+
+/// Waits until it waits for a restart that is at least a second away.
+fn wait_for_a_pause(engine: &Engine, name: &str) -> Result<()> {
+    eventually("a long pause", || {
+        let said = engine.cli().inspect(name, "{{.RestartCount}} {{.State.Restarting}}")?;
+        let (count, restarting) = said.split_once(' ').unwrap_or_default();
+        ensure!(count.parse::<u32>()? >= 5 && restarting == "true", "{said}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_waits_for_a_restart_takes_every_command() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    for name in ["stopped", "killed", "removed", "policed"] {
+        cli.ok([&["run", "-d", "--restart", "always", "--name", name], &FAILS[..]].concat())?;
+    }
+    for name in ["stopped", "killed", "removed", "policed"] {
+        wait_for_a_pause(&engine, name)?;
+    }
+    let said = cli.ok(["ps", "--filter", "name=stopped", "--format", "{{.Status}}"])?;
+    assert!(said.starts_with("Restarting (3) ") && said.ends_with(" ago"), "{said}");
+    assert_eq!(cli.inspect("stopped", "{{.State.Status}} {{.State.Running}} {{.State.Pid}}")?, "restarting true 0");
+    let said = cli.fails(1, ["exec", "stopped", "true"])?;
+    assert!(said.contains("is restarting, wait until the container is running"), "{said}");
+    let said = cli.fails(1, ["pause", "stopped"])?;
+    assert!(said.contains("is restarting, wait until the container is running"), "{said}");
+    cli.fails(1, ["rm", "stopped"])?;
+    cli.ok(["stop", "stopped"])?;
+    assert_eq!(cli.inspect("stopped", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 3");
+    cli.ok(["kill", "killed"])?;
+    cli.wait_for("killed", "{{.State.Status}} {{.State.Restarting}}", "exited false")?;
+    cli.ok(["rm", "-f", "removed"])?;
+    // It settles at the next chance.
+    cli.ok(["update", "--restart", "no", "policed"])?;
+    cli.ok(["stop", "policed"])?;
+    assert_eq!(cli.ok(["ps", "-q"])?, "");
+    engine.finish()
+}
+
+#[test]
+fn a_stop_holds_and_a_start_counts_anew() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    let script = "test -e /stay || { touch /stay; exit 1; }; exec sleep 1000";
+    cli.ok(["run", "-d", "--restart", "unless-stopped", "--name", "up", "busybox", "sh", "-c", script])?;
+    cli.wait_for("up", "{{.State.Status}} {{.RestartCount}}", "running 1")?;
+    cli.ok(["stop", "-t", "0", "up"])?;
+    assert_eq!(cli.inspect("up", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+    cli.ok(["start", "up"])?;
+    assert_eq!(cli.inspect("up", "{{.State.Status}} {{.RestartCount}}")?, "running 0");
+    // Killed from elsewhere it comes back, and a restart by hand keeps the policy.
+    cli.ok(["restart", "-t", "0", "up"])?;
+    let pid = cli.inspect("up", "{{.State.Pid}}")?;
+    engine.world().command("kill").args(["-9", &pid]).status()?;
+    cli.wait_for("up", "{{.State.Status}} {{.RestartCount}}", "running 1")?;
+    cli.ok(["update", "--restart", "no", "up"])?;
+    let pid = cli.inspect("up", "{{.State.Pid}}")?;
+    engine.world().command("kill").args(["-9", &pid]).status()?;
+    cli.wait_for("up", "{{.State.Status}} {{.HostConfig.RestartPolicy.Name}}", "exited no")?;
+    engine.finish()
+}
+
+#[test]
+fn an_engine_that_begins_starts_what_is_to_be_there() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    let run = |name: &str, policy: &str, more: &[&str]| {
+        let flags = ["run", "-d", "--name", name, "--restart", policy];
+        cli.ok([&flags[..], more, &["busybox", "sleep", "1000"]].concat())
+    };
+    run("base", "always", &[])?;
+    run("guest", "always", &["--network", "container:base"])?;
+    run("stopped", "unless-stopped", &[])?;
+    run("started", "unless-stopped", &[])?;
+    run("none", "no", &[])?;
+    cli.ok(["create", "--name", "never", "--restart", "always", "busybox", "sleep", "1000"])?;
+    cli.ok(["stop", "-t", "0", "stopped"])?;
+    engine.kill()?;
+    let world = engine.world();
+    // As after a power cut: nothing runs any more, and nobody has written down why.
+    for process in world.processes()?.iter().filter(|p| p.contains("naru-monitor") || p.ends_with(" sleep")) {
+        let pid = process.split(' ').next().unwrap_or_default();
+        std::process::Command::new("kill").args(["-9", pid]).status()?;
+    }
+    engine.launch()?;
+    for name in ["base", "guest", "started"] {
+        cli.wait_for(name, "{{.State.Status}}", "running")?;
+    }
+    for (name, state) in [("stopped", "exited"), ("none", "exited"), ("never", "created")] {
+        assert_eq!(cli.inspect(name, "{{.State.Status}}")?, state, "{name}");
+    }
+    let namespace = |name: &str| cli.ok(["exec", name, "readlink", "/proc/self/ns/net"]);
+    assert_eq!(namespace("base")?, namespace("guest")?);
+    engine.finish()
+}
