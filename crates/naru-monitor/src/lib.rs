@@ -14,7 +14,6 @@ mod json_text;
 mod listener;
 mod log;
 mod monitor;
-mod own_binary;
 mod peer;
 pub mod protocol;
 mod requests;

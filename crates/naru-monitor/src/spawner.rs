@@ -4,12 +4,12 @@
 //! many. The spawner is started before the engine has threads, and ends with it; monitors go on.
 
 use crate::monitor::monitor_main;
-use crate::own_binary;
 use crate::protocol::SpawnRequest;
 use crate::wire::{self, Decoder};
 use naru_base::error::Context as _;
 use naru_base::{Error, Result};
 use naru_runtime::cgroup::Hierarchies;
+use naru_runtime::own_binary;
 use naru_sys::clone::{Child, CloneFlags, clone3, fork};
 use naru_sys::execve::{CStringArray, execveat};
 use naru_sys::{fds, process, signals};

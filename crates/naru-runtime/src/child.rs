@@ -4,6 +4,7 @@
 
 use crate::devices::{self, Devices};
 use crate::hidden_paths::{self, HiddenPaths};
+use crate::hooks::PreparedHooks;
 use crate::inside::{self, Kind};
 use crate::mounts::{self, PreparedMount};
 use crate::namespaces::{self, Spaces};
@@ -19,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use std::ffi::CString;
 
 /// Everything about a container, prepared.
 #[derive(Debug)]
@@ -37,7 +39,22 @@ pub(crate) struct Setup {
     pub domain_name: Option<Vec<u8>>,
     /// Readable once the id maps of the new user namespace have been written, and a way to see that nobody will.
     pub id_maps: Option<(OwnedFd, OwnedFd)>,
+    /// The same for hooks that the parent runs meanwhile.
+    pub hooks_done: Option<(OwnedFd, OwnedFd)>,
+    /// Run by the child before its root changes.
+    pub create_hooks: PreparedHooks,
+    /// Where the root is put meanwhile.
+    pub root_place: CString,
+    /// A time namespace with these offsets.
+    pub time_offsets: Option<Vec<u8>>,
     pub process: ProcessSetup,
+}
+
+impl Setup {
+    /// What the parent still needs once the child exists.
+    pub(crate) fn into_needed(self) -> (ProcessSetup, PreparedHooks, Option<(OwnedFd, OwnedFd)>) {
+        (self.process, self.create_hooks, self.hooks_done)
+    }
 }
 
 /// What one step leaves for later ones.
@@ -47,11 +64,13 @@ pub(crate) struct State<'a> {
     pub proc: Option<OwnedFd>,
     /// The working folder.
     pub cwd: Option<OwnedFd>,
+    /// What the hooks before the program read, where their own descriptor is gone.
+    pub hook_state: Option<OwnedFd>,
 }
 
 impl<'a> State<'a> {
     pub(crate) fn new(report: BorrowedFd<'a>) -> Self {
-        Self { report, proc: None, cwd: None }
+        Self { report, proc: None, cwd: None, hook_state: None }
     }
 
     /// Tells the parent what could not be had, and goes on.
@@ -80,6 +99,8 @@ pub(crate) const STEPS: Table<Setup> = &[
     (Step::Join, |setup, _| namespaces::join(&setup.spaces)),
     // After the groups have been joined: they become its root.
     (Step::CgroupNamespace, leave_cgroup_namespace),
+    // Through the host's procfs.
+    (Step::TimeNamespace, |setup, _| set_clocks(setup)),
     // In a new network namespace.
     (Step::Loopback, start_loopback),
     // Before any mount: from here on nothing reaches the host.
@@ -92,6 +113,9 @@ pub(crate) const STEPS: Table<Setup> = &[
     (Step::DeviceLinks, |setup, _| devices::make_links(setup.root.as_fd(), &setup.devices)),
     // Needs devpts in its place.
     (Step::Console, bind_console),
+    // Everything is in its place, and can still be changed.
+    (Step::RuntimeHooks, wait_for_hooks),
+    (Step::ContainerHooks, |setup, _| setup.create_hooks.run(setup.create_hooks.state_fd())),
     // Needs procfs, and precedes its becoming read-only.
     (Step::Sysctls, |setup, state| sysctls::write(state.proc.as_ref().map(|p| p.as_fd()), &setup.sysctls)),
     // After all mounts, so that none lies on top of a mask.
@@ -114,6 +138,7 @@ pub(crate) fn run(setup: &Setup, report: BorrowedFd<'_>) -> ! {
     let mut state = State::new(report);
     run_steps(STEPS, setup, &mut state);
     run_steps(process::STEPS, &setup.process, &mut state);
+    run_steps(process::LAST_STEPS, &setup.process, &mut state);
     exit_now(1)
 }
 
@@ -127,13 +152,37 @@ pub(crate) fn run_steps<S>(steps: Table<S>, setup: &S, state: &mut State<'_>) {
 }
 
 fn enter_user_namespace(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
-    let Some((ready, parent)) = &setup.id_maps else { return Ok(()) };
+    let Some(signal) = &setup.id_maps else { return Ok(()) };
+    wait_for(signal)?;
+    become_root()
+}
+
+/// Waits until the parent has done its part; ends with it.
+fn wait_for((ready, parent): &(OwnedFd, OwnedFd)) -> Result<(), Failure> {
     let mut fds = [PollFd::new(ready, PollFlags::IN), PollFd::new(parent, PollFlags::IN)];
     rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
     if fds[0].revents().is_empty() {
         exit_now(137);
     }
-    become_root()
+    Ok(())
+}
+
+fn wait_for_hooks(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
+    let Some(signal) = &setup.hooks_done else { return Ok(()) };
+    report::send_reached(state.report, Step::RuntimeHooks);
+    wait_for(signal)
+}
+
+/// What is written holds for the namespace that the next program is executed in.
+fn set_clocks(setup: &Setup) -> Result<(), Failure> {
+    let Some(offsets) = &setup.time_offsets else { return Ok(()) };
+    unshare(NewNamespace::Time).at(Op::Create, 0)?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/proc/self/timens_offsets", flags, Mode::empty()).at(Op::OpenFile, 0)?;
+    rustix::io::write(&file, offsets).map(drop).at(Op::Write, 0)
 }
 
 /// Root of a user namespace whose maps are written. After clone.
@@ -177,9 +226,10 @@ fn cut_propagation() -> Result<(), Failure> {
     Ok(mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
-/// On top of `/`: this process's root stays the folder below, until it changes places.
+/// On top of `/`, if not in its own place: this process's root stays the folder below, until it changes places.
 fn attach_root(setup: &Setup) -> Result<(), Failure> {
-    move_mount(&setup.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Op::Attach, 0)
+    move_mount(&setup.root, c"", CWD, setup.root_place.as_c_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .at(Op::Attach, 0)
 }
 
 fn bind_console(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
@@ -220,6 +270,8 @@ fn set_root_propagation(setup: &Setup) -> Result<(), Failure> {
         Propagation::Rshared => (MountPropagation::Shared, true),
         Propagation::Slave => (MountPropagation::Slave, false),
         Propagation::Rslave => (MountPropagation::Slave, true),
+        Propagation::Unbindable => (MountPropagation::Unbindable, false),
+        Propagation::Runbindable => (MountPropagation::Unbindable, true),
     };
     let change = MountChange { propagation: Some(kind), recursive, ..MountChange::default() };
     Ok(mount_setattr(setup.root.as_fd(), c"", &change)?)

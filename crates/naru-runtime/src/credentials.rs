@@ -55,7 +55,11 @@ pub(crate) fn prepare(
         dropped: bits(held.bounding & !keep),
         ambient: bits(ambient),
         own: held.permitted,
-        sets: CapabilitySets { effective: wanted.effective & permitted, permitted, inheritable: ambient },
+        sets: CapabilitySets {
+            effective: wanted.effective & permitted,
+            permitted,
+            inheritable: ambient | wanted.inheritable & keep,
+        },
         no_new_privileges,
         filter: seccomp.map(|program| Ok::<_, StartError>((decode(&program.hex)?, program.flags))).transpose()?,
     })

@@ -214,7 +214,7 @@ pub fn readonly_paths() -> Vec<PathBuf> {
 
 /// `set` as a container's processes have it: bounding, permitted, effective; nothing inheritable or ambient.
 pub fn capability_sets(set: u64) -> Capabilities {
-    Capabilities { bounding: set, effective: set, permitted: set, ambient: 0 }
+    Capabilities { bounding: set, effective: set, permitted: set, ambient: 0, inheritable: 0 }
 }
 
 #[cfg(test)]

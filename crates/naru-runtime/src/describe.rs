@@ -17,6 +17,8 @@ pub(crate) fn container(plan: &Plan, record: &Record) -> StartError {
         Step::MaskedPaths => Some(hidden_paths::describe("mask", plan.masked_paths.get(index), failure)),
         Step::ReadonlyPaths => Some(hidden_paths::describe("make read-only", plan.readonly_paths.get(index), failure)),
         Step::WorkingFolder => Some(working_folder(&plan.process, record)),
+        Step::ContainerHooks => Some(crate::hooks::describe("createContainer", failure)),
+        Step::StartHooks => Some(crate::hooks::describe("startContainer", failure)),
         _ => None,
     };
     known.unwrap_or_else(|| match surroundings(step) {
@@ -30,7 +32,7 @@ pub(crate) fn process(process: &Process, record: &Record) -> StartError {
     let Record { step, failure, .. } = *record;
     let text = errno_text(failure.errno);
     match (step, failure.op) {
-        (Step::Program, _) => program::describe(&process.args, failure),
+        (Step::Program | Step::FindProgram, _) => program::describe(&process.args, failure),
         (_, Op::Unreachable) => StartError::system(format!(
             "current working directory is outside of container mount namespace root: possible container breakout detected ({text})"
         )),
@@ -45,7 +47,7 @@ pub(crate) fn process(process: &Process, record: &Record) -> StartError {
             "oom_score_adj {} is not permitted on this host: {text}",
             process.oom_score_adj.unwrap_or(0)
         )),
-        _ => StartError::system(format!("{}: {text}", own(step))),
+        (step, op) => StartError::system(format!("{}: {text}", own(step, op))),
     }
 }
 
@@ -63,6 +65,8 @@ fn surroundings(step: Step) -> Option<&'static str> {
         Step::UserNamespace => "enter the user namespace",
         Step::Join => "join a namespace",
         Step::CgroupNamespace => "make the cgroup namespace",
+        Step::TimeNamespace => "set the clocks of the time namespace",
+        Step::RuntimeHooks => "wait for hooks",
         Step::Loopback => "set the loopback interface up",
         Step::Propagation => "make mounts private",
         Step::Root => "attach the root file system",
@@ -76,7 +80,7 @@ fn surroundings(step: Step) -> Option<&'static str> {
     })
 }
 
-fn own(step: Step) -> &'static str {
+fn own(step: Step, op: Op) -> &'static str {
     match step {
         Step::Hide => "make the process undumpable",
         Step::Cgroup => "join the cgroup",
@@ -84,6 +88,12 @@ fn own(step: Step) -> &'static str {
         Step::Session => "start a session",
         Step::Keyring => "a session keyring of its own could not be had",
         Step::Stdio => "install the standard streams",
+        Step::Scheduling => match op {
+            Op::Open => "set the personality",
+            Op::Configure => "set the I/O priority",
+            _ => "set the scheduler",
+        },
+        Step::Gate => "wait for the start",
         Step::Label => "set the security label",
         Step::Bounding => "drop capabilities from the bounding set",
         Step::Ids => "change user and groups",

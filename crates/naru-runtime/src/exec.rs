@@ -11,7 +11,7 @@ use crate::process::{self, ProcessSetup, Streams};
 use crate::report::{Failure, errno_text};
 use crate::start::{clone_child, report_pipe, start_time, wait_for_program};
 use crate::steps::{Step, Table};
-use crate::{StartError, Started, Stdio, console, describe, identity};
+use crate::{ProcessOptions, StartError, Started, Stdio, console, describe, identity};
 use naru_base::Class;
 use naru_fs::Root;
 use naru_sys::clone::CloneFlags;
@@ -62,6 +62,19 @@ pub(crate) const STEPS: Table<Setup> = &[
 /// # Errors
 /// The container is gone, the user is unknown, or the program could not be executed.
 pub fn exec(target: &ExecTarget<'_>, process: &Process, stdio: Stdio) -> Result<Started, StartError> {
+    exec_with(target, process, stdio, ProcessOptions::default())
+}
+
+/// As [`exec`], with `options`.
+///
+/// # Errors
+/// As [`exec`].
+pub fn exec_with(
+    target: &ExecTarget<'_>,
+    process: &Process,
+    stdio: Stdio,
+    options: ProcessOptions,
+) -> Result<Started, StartError> {
     let mut warnings = Vec::new();
     let cgroup = Cgroup::open(Hierarchies::host()?, target.cgroup_path)?;
     let root = container_root(target.pid)?;
@@ -74,7 +87,7 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, stdio: Stdio) -> Result<
         spaces: spaces(target.namespaces),
         user_namespace: target.namespaces.user.is_some(),
         tasks: cgroup.join_fds()?,
-        process: process::prepare(process, &identity, map, streams, false, &mut warnings)?,
+        process: process::prepare(process, &identity, map, streams, false, options, &mut warnings)?,
     };
     let into = cgroup.v2_dir()?;
     let (reader, writer) = report_pipe()?;
@@ -85,7 +98,7 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, stdio: Stdio) -> Result<
     drop(other);
     drop(writer);
     let console = setup.process.into_console();
-    wait_for_program(&child, &reader, &mut warnings, |record| describe::process(process, record))?;
+    wait_for_program(&child, &reader, &mut warnings, |record| describe::process(process, record), || Ok(()))?;
     let start_time = start_time(child.pid);
     Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: None, warnings })
 }
@@ -133,6 +146,7 @@ fn run(setup: &Setup, report: BorrowedFd<'_>) -> ! {
     let mut state = State::new(report);
     run_steps(STEPS, setup, &mut state);
     run_steps(process::STEPS, &setup.process, &mut state);
+    run_steps(process::LAST_STEPS, &setup.process, &mut state);
     naru_sys::process::exit_now(1)
 }
 

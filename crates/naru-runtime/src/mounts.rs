@@ -45,6 +45,7 @@ pub(crate) struct NewFilesystem {
     name: CString,
     options: Vec<(CString, Option<CString>)>,
     attributes: MountAttr,
+    propagation: Option<MountPropagation>,
     /// procfs and sysfs go on ordinary folders only: through a link they would land where masks don't reach.
     ordinary: bool,
 }
@@ -73,6 +74,7 @@ fn prepare_one(
         }
         MountSource::Filesystem { kind, name, data } => {
             let mut fs = NewFilesystem::new(kind, name, data, attributes)?;
+            fs.propagation = mount.flags.propagation.map(kernel_propagation);
             fs.own_by_root_of(map);
             (fs.make_if_independent().map_err(|f| mount_error(mount, f.errno))?, Kind::Directory)
         }
@@ -100,14 +102,11 @@ fn bind(
     }
     let tree = open_tree(CWD, path, how)?;
     // A clone is a peer of its original. Only what was asked to be shared may stay one.
-    let kind = match propagation {
-        Propagation::Private | Propagation::Rprivate => MountPropagation::Private,
-        Propagation::Slave | Propagation::Rslave => MountPropagation::Slave,
-        Propagation::Shared | Propagation::Rshared => MountPropagation::Shared,
-    };
+    let kind = kernel_propagation(propagation);
     let attributes = attributes(flags);
-    let clear = if flags.strictatime { MountAttr::ATIME_FIELD } else { MountAttr::empty() };
-    let one_call = flags.recursive_readonly || attributes.is_empty() || !recursive;
+    let atime = if flags.strictatime { MountAttr::ATIME_FIELD } else { MountAttr::empty() };
+    let clear = atime | MountAttr::from_bits(flags.clear);
+    let one_call = flags.recursive_readonly || (attributes.is_empty() && clear.is_empty()) || !recursive;
     let first = MountChange { propagation: Some(kind), recursive, ..MountChange::default() };
     if one_call {
         mount_setattr(tree.as_fd(), c"", &MountChange { set: attributes, clear, ..first })?;
@@ -115,7 +114,20 @@ fn bind(
         mount_setattr(tree.as_fd(), c"", &first)?;
         mount_setattr(tree.as_fd(), c"", &MountChange { set: attributes, clear, ..MountChange::default() })?;
     }
+    if flags.set_recursive | flags.clear_recursive != 0 {
+        let (set, clear) = (MountAttr::from_bits(flags.set_recursive), MountAttr::from_bits(flags.clear_recursive));
+        mount_setattr(tree.as_fd(), c"", &MountChange { set, clear, recursive: true, ..MountChange::default() })?;
+    }
     Ok(tree)
+}
+
+fn kernel_propagation(propagation: Propagation) -> MountPropagation {
+    match propagation {
+        Propagation::Private | Propagation::Rprivate => MountPropagation::Private,
+        Propagation::Slave | Propagation::Rslave => MountPropagation::Slave,
+        Propagation::Shared | Propagation::Rshared => MountPropagation::Shared,
+        Propagation::Unbindable | Propagation::Runbindable => MountPropagation::Unbindable,
+    }
 }
 
 /// Takes a detached tree out of all propagation.
@@ -131,7 +143,7 @@ fn kind_of(tree: BorrowedFd<'_>) -> rustix::io::Result<Kind> {
 }
 
 fn attributes(flags: MountFlags) -> MountAttr {
-    let mut set = MountAttr::empty();
+    let mut set = MountAttr::from_bits(flags.set);
     for (wanted, attribute) in [
         (flags.readonly || flags.recursive_readonly, MountAttr::RDONLY),
         (flags.nosuid, MountAttr::NOSUID),
@@ -162,6 +174,7 @@ impl NewFilesystem {
             name: c_path(name.as_bytes())?,
             options,
             attributes,
+            propagation: None,
             ordinary: matches!(kind, "proc" | "sysfs"),
         })
     }
@@ -209,7 +222,12 @@ impl NewFilesystem {
         }
         fsconfig_create(fs.as_fd()).at(Op::Create, index)?;
         let attributes = MountAttrFlags::from_bits_retain(self.attributes.bits() as u32);
-        fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Op::Create, index)
+        let tree = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Op::Create, index)?;
+        if self.propagation.is_some() {
+            let change = MountChange { propagation: self.propagation, ..MountChange::default() };
+            mount_setattr(tree.as_fd(), c"", &change).at(Op::Attributes, index)?;
+        }
+        Ok(tree)
     }
 }
 
@@ -282,6 +300,14 @@ pub(crate) fn clone_tree(place: BorrowedFd<'_>, recursive: bool) -> rustix::io::
 }
 
 impl PreparedMount {
+    /// It, if the parent has made it.
+    pub(crate) fn detached(&self) -> Option<&OwnedFd> {
+        match &self.source {
+            Source::Detached(tree) => Some(tree),
+            _ => None,
+        }
+    }
+
     /// The detached devpts among `mounts`, where a terminal can be had.
     pub(crate) fn devpts(mounts: &[Mount], prepared: &[Self]) -> Option<OwnedFd> {
         let index = mounts

@@ -24,6 +24,17 @@ pub(crate) struct Spaces {
     pub loopback: bool,
 }
 
+impl Spaces {
+    /// Has the child join further namespaces: of cgroups, of time.
+    pub(crate) fn join_also(&mut self, cgroup: Option<OwnedFd>, time: Option<OwnedFd>) {
+        if let Some(fd) = cgroup {
+            self.cgroup = false;
+            self.joins.push((fd, LinkNameSpaceType::ControlGroup));
+        }
+        self.joins.extend(time.map(|fd| (fd, LinkNameSpaceType::Time)));
+    }
+}
+
 /// Sorts `namespaces` and checks that what is to be joined is there.
 pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Spaces, StartError> {
     let mut flags = CloneFlags::NEWNS | CloneFlags::CLEAR_SIGHAND;

@@ -88,6 +88,10 @@ pub enum Propagation {
     Rslave,
     /// Slave.
     Slave,
+    /// Unbindable, whole tree.
+    Runbindable,
+    /// Unbindable.
+    Unbindable,
 }
 
 /// One mount inside the container.
@@ -149,6 +153,18 @@ pub struct MountFlags {
     pub noexec: bool,
     /// `strictatime`.
     pub strictatime: bool,
+    /// Further attributes to set (MOUNT_ATTR_*).
+    pub set: u64,
+    /// Attributes to clear first, where the source of a bind has them.
+    pub clear: u64,
+    /// Attributes to set on everything mounted below, too.
+    pub set_recursive: u64,
+    /// Attributes to clear on everything mounted below, too.
+    pub clear_recursive: u64,
+    /// Propagation of a mount that is no bind; private for `None`.
+    pub propagation: Option<Propagation>,
+    /// A tmpfs begins with a copy of what the root has in its place.
+    pub copy_up: bool,
 }
 
 /// A device node.
@@ -346,7 +362,7 @@ pub struct Process {
     pub selinux_label: Option<String>,
 }
 
-/// Capability sets as bit masks (capabilities(7)); the inheritable set is always empty.
+/// Capability sets as bit masks (capabilities(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Bounding.
@@ -358,6 +374,9 @@ pub struct Capabilities {
     /// Ambient.
     #[serde(default)]
     pub ambient: u64,
+    /// Inheritable, beside the ambient ones. The engine never sets any: with files that have capabilities it would be more than asked for.
+    #[serde(default)]
+    pub inheritable: u64,
 }
 
 /// A classic BPF program for seccomp(2): 8 bytes per instruction, in the processor's byte order.

@@ -4,6 +4,7 @@ use crate::StartError;
 use crate::child::State;
 use crate::console::Console;
 use crate::credentials::{self, Credentials};
+use crate::hooks::PreparedHooks;
 use crate::identity::Identity;
 use crate::init;
 use crate::mounts::{c_path, private_proc};
@@ -12,8 +13,8 @@ use crate::program::{self, Program};
 use crate::report::{At, Failure, Op, errno_text};
 use crate::rlimits::{self, Limits};
 use crate::steps::{Step, Table};
-use crate::{Stdio, idmap, inside};
-use naru_sys::{fds, keyring, process as own, signals};
+use crate::{ProcessOptions, Stdio, gate, idmap, inside};
+use naru_sys::{fds, keyring, process as own, scheduling, signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, makedev};
@@ -41,6 +42,11 @@ pub(crate) struct ProcessSetup {
     parent: OwnedFd,
     /// Whether our own init stays as the parent of the program.
     init: bool,
+    pub options: ProcessOptions,
+    /// Where it waits before its program is executed.
+    pub gate: Option<OwnedFd>,
+    /// Run before its program is executed.
+    pub start_hooks: PreparedHooks,
 }
 
 /// What becomes descriptors 0, 1 and 2.
@@ -60,6 +66,8 @@ pub(crate) const STEPS: Table<ProcessSetup> = &[
     (Step::Stdio, install_stdio),
     // Raising limits needs capabilities.
     (Step::Limits, set_limits),
+    // Needs CAP_SYS_NICE.
+    (Step::Scheduling, set_scheduling),
     // As root, who may enter every folder; the root must be `/` by now.
     (Step::WorkingDirectory, change_directory),
     // Needs procfs and the privilege to choose a label.
@@ -71,17 +79,27 @@ pub(crate) const STEPS: Table<ProcessSetup> = &[
     // For folders that only the user may enter (root squash).
     (Step::WorkingDirectoryAsUser, change_directory_again),
     // Whatever was inherited without close-on-exec must not reach the program.
-    (Step::CloseOnExec, |_, _| Ok(fds::close_on_exec_from(3)?)),
+    (Step::CloseOnExec, |setup, _| Ok(fds::close_on_exec_from(3 + setup.options.preserved_fds)?)),
     // Nothing is ignored or blocked in the program because its caller did so.
     (Step::Signals, reset_signals),
     // A change of user clears it, so it follows Ids.
     (Step::ParentDeath, die_with_parent),
+    // Whoever makes a container that is started later wants to know now.
+    (Step::FindProgram, find_program),
+    // Doesn't return if there is one: the steps below are gone through behind it.
+    (Step::Gate, gate::wait),
+];
+
+/// The last ones, behind the gate if there is one.
+pub(crate) const LAST_STEPS: Table<ProcessSetup> = &[
     // Before the filter, which may forbid prctl.
     (Step::NoNewPrivileges, |setup, _| credentials::set_no_new_privileges(&setup.credentials)),
     // Needs CAP_SYS_ADMIN or no_new_privs; only what is below must get through it.
     (Step::Filter, |setup, _| credentials::set_filter(&setup.credentials)),
     // The last privileges go.
     (Step::Capabilities, |setup, _| credentials::set_capabilities(&setup.credentials)),
+    // The container's own programs, with what its process may do and no more.
+    (Step::StartHooks, run_start_hooks),
     // Doesn't return if all is well.
     (Step::Program, execute),
 ];
@@ -93,6 +111,7 @@ pub(crate) fn prepare(
     map: Option<&IdMap>,
     streams: Streams,
     init: bool,
+    options: ProcessOptions,
     warnings: &mut Vec<String>,
 ) -> Result<ProcessSetup, StartError> {
     let cwd = process.cwd.as_os_str().as_bytes();
@@ -123,6 +142,9 @@ pub(crate) fn prepare(
         parent: pidfd_open(getpid(), PidfdFlags::empty())
             .map_err(|e| StartError::system(format!("open own pidfd: {}", errno_text(e))))?,
         init,
+        options,
+        gate: None,
+        start_hooks: PreparedHooks::default(),
     })
 }
 
@@ -253,6 +275,9 @@ fn start_session(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure>
 }
 
 fn join_keyring(setup: &ProcessSetup, state: &mut State<'_>) -> Result<(), Failure> {
+    if setup.options.keeps_keyring {
+        return Ok(());
+    }
     match keyring::join_session_keyring(&setup.keyring) {
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         // A full quota, or a filter around ourselves: the keys that would be inherited are our own session's.
@@ -273,6 +298,20 @@ fn install_stdio(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure>
 
 fn set_limits(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
     rlimits::set(&setup.limits)
+}
+
+fn set_scheduling(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
+    let ProcessOptions { personality, io_priority, scheduler, .. } = &setup.options;
+    if let Some(domain) = personality {
+        scheduling::set_personality(*domain).at(Op::Open, 0)?;
+    }
+    if let Some(priority) = io_priority {
+        scheduling::set_io_priority(*priority).at(Op::Configure, 0)?;
+    }
+    match scheduler {
+        Some(attributes) => scheduling::set_scheduler(attributes).at(Op::Call, 0),
+        None => Ok(()),
+    }
 }
 
 /// Opens the working folder of a further process, which must be there; the root is `/`. After clone.
@@ -322,13 +361,16 @@ fn choose_label(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> 
     rustix::io::write(&file, label.to_bytes()).map(drop).at(Op::Write, 0)
 }
 
-fn reset_signals(_: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
+fn reset_signals(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
     signals::reset_dispositions();
-    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::process::umask(Mode::from_raw_mode(setup.options.umask.unwrap_or(0o022) & 0o777));
     Ok(signals::set_mask(0)?)
 }
 
 fn die_with_parent(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
+    if setup.options.outlives_caller {
+        return Ok(());
+    }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // It may have died before: then its descriptor is readable, and nobody is left to report to.
     let mut fds = [PollFd::new(&setup.parent, PollFlags::IN)];
@@ -336,6 +378,15 @@ fn die_with_parent(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failur
         Ok(0) | Err(_) => Ok(()),
         Ok(_) => own::exit_now(137),
     }
+}
+
+fn find_program(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
+    if setup.gate.is_some() { program::find(&setup.program) } else { Ok(()) }
+}
+
+fn run_start_hooks(setup: &ProcessSetup, state: &mut State<'_>) -> Result<(), Failure> {
+    let kept = state.hook_state.as_ref().map(|fd| fd.as_fd());
+    setup.start_hooks.run(kept.or_else(|| setup.start_hooks.state_fd()))
 }
 
 fn execute(setup: &ProcessSetup, state: &mut State<'_>) -> Result<(), Failure> {

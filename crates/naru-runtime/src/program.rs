@@ -54,6 +54,25 @@ pub(crate) fn execute(program: &Program) -> Failure {
     Failure::new(Op::NotInPath, 0, Errno::NOENT)
 }
 
+/// Looks whether one of the candidates can be executed, without doing so; what can't be known before is told by [`execute`]. After clone.
+pub(crate) fn find(program: &Program) -> Result<(), Failure> {
+    for (index, candidate) in program.candidates.iter().enumerate() {
+        let op = match accessat(CWD, candidate, Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) => match statat(CWD, candidate, AtFlags::empty()) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    (Op::IsDirectory, Errno::ACCESS)
+                }
+                _ => return Ok(()),
+            },
+            Err(errno) => (examine(candidate, errno), errno),
+        };
+        if !program.searched {
+            return Err(Failure::new(op.0, index, op.1));
+        }
+    }
+    Err(Failure::new(Op::NotInPath, 0, Errno::NOENT))
+}
+
 /// Why execve failed: its error alone can't tell a missing program from a missing interpreter, nor a folder from a forbidden file.
 fn examine(path: &CStr, errno: Errno) -> Op {
     if !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) {

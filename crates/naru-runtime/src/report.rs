@@ -3,6 +3,7 @@
 //! ```text
 //! child                                   parent
 //!   | -- warning (step, op, index, errno) -> |   any number
+//!   | -- reached (step) -------------------> |   then the child waits until it is let go on
 //!   | -- failure (step, op, index, errno) -> |   then the child exits
 //!   | -- end of file -----------------------> |   by execve (close-on-exec): the program runs
 //! ```
@@ -14,6 +15,8 @@ use rustix::io::{Errno, Result};
 
 /// Bytes of one record.
 const RECORD: usize = 12;
+/// The kind of a record that tells of no failure; 0 is a failure, 1 a warning.
+const REACHED: u8 = 2;
 
 /// Which call of a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +58,13 @@ pub(crate) enum Op {
     User,
     /// Group ids.
     Group,
+    /// A hook failed; its exit code is in the place of the error number.
+    HookStatus,
+    /// A hook took too long.
+    HookTimeout,
 }
 
-const OPS: [Op; 18] = [
+const OPS: [Op; 20] = [
     Op::Call,
     Op::Target,
     Op::Ordinary,
@@ -76,6 +83,8 @@ const OPS: [Op; 18] = [
     Op::Unreachable,
     Op::User,
     Op::Group,
+    Op::HookStatus,
+    Op::HookTimeout,
 ];
 
 /// What went wrong in a step: which call, on which element of the step's list, and why.
@@ -114,14 +123,25 @@ impl<T> At<T> for Result<T> {
 pub(crate) struct Record {
     /// The child went on.
     pub warning: bool,
+    /// Nothing failed: the child has got to this step, and waits.
+    pub reached: bool,
     pub step: Step,
     pub failure: Failure,
 }
 
 /// Writes one record; a parent that is gone is no reason for anything here.
 pub(crate) fn send(pipe: BorrowedFd<'_>, warning: bool, step: Step, failure: Failure) {
+    write(pipe, u8::from(warning), step, failure);
+}
+
+/// Tells the parent that `step` has been reached; there is no failure to tell, but a record has one.
+pub(crate) fn send_reached(pipe: BorrowedFd<'_>, step: Step) {
+    write(pipe, REACHED, step, Failure::new(Op::Call, 0, Errno::AGAIN));
+}
+
+fn write(pipe: BorrowedFd<'_>, kind: u8, step: Step, failure: Failure) {
     let mut bytes = [0_u8; RECORD];
-    bytes[0] = u8::from(warning);
+    bytes[0] = kind;
     bytes[1] = step as u8;
     bytes[2] = failure.op as u8;
     bytes[4..8].copy_from_slice(&failure.index.to_ne_bytes());
@@ -129,26 +149,20 @@ pub(crate) fn send(pipe: BorrowedFd<'_>, warning: bool, step: Step, failure: Fai
     let _ = rustix::io::write(pipe, &bytes);
 }
 
-/// Reads records until the failure or the end of the file. `EPROTO` for bytes that no child of ours writes.
-pub(crate) fn receive(pipe: impl AsFd) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    loop {
-        let mut bytes = [0_u8; RECORD];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut bytes))? {
-            0 => return Ok(records),
-            RECORD => {}
-            _ => return Err(Errno::PROTO),
-        }
-        let record = decode(&bytes).ok_or(Errno::PROTO)?;
-        records.push(record);
-        if !record.warning {
-            return Ok(records);
-        }
+/// Reads one record; `None` at the end of the file. `EPROTO` for bytes that no child of ours writes.
+pub(crate) fn next(pipe: impl AsFd) -> Result<Option<Record>> {
+    let mut bytes = [0_u8; RECORD];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut bytes)) {
+        // A socket whose other end was closed by force.
+        Ok(0) | Err(Errno::CONNRESET) => Ok(None),
+        Ok(RECORD) => decode(&bytes).ok_or(Errno::PROTO).map(Some),
+        Ok(_) => Err(Errno::PROTO),
+        Err(errno) => Err(errno),
     }
 }
 
 fn decode(bytes: &[u8; RECORD]) -> Option<Record> {
-    let [warning, step, op, _, i0, i1, i2, i3, e0, e1, e2, e3] = *bytes;
+    let [kind, step, op, _, i0, i1, i2, i3, e0, e1, e2, e3] = *bytes;
     let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
     // rustix's own constructor panics outside of the kernel's range of error numbers.
     if !(1..4096).contains(&errno) {
@@ -159,7 +173,7 @@ fn decode(bytes: &[u8; RECORD]) -> Option<Record> {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         errno: Errno::from_raw_os_error(errno),
     };
-    Some(Record { warning: warning == 1, step: Step::from_number(step)?, failure })
+    Some(Record { warning: kind == 1, reached: kind == REACHED, step: Step::from_number(step)?, failure })
 }
 
 /// An error number's text as Go prints it, which docker's users know: `no such file or directory`.
@@ -182,10 +196,10 @@ mod tests {
         send(writer.as_fd(), true, Step::Mounts, first);
         send(writer.as_fd(), false, Step::Program, second);
         drop(writer);
-        let records = receive(reader).unwrap();
+        let records: Vec<Record> = std::iter::from_fn(|| next(&reader).unwrap()).collect();
         let expected = [
-            Record { warning: true, step: Step::Mounts, failure: first },
-            Record { warning: false, step: Step::Program, failure: second },
+            Record { warning: true, reached: false, step: Step::Mounts, failure: first },
+            Record { warning: false, reached: false, step: Step::Program, failure: second },
         ];
         assert_eq!(records, expected);
     }
@@ -195,7 +209,7 @@ mod tests {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         rustix::io::write(&writer, &[0xff; RECORD]).unwrap();
         drop(writer);
-        assert_eq!(receive(reader), Err(Errno::PROTO));
+        assert_eq!(next(reader), Err(Errno::PROTO));
     }
 
     #[test]

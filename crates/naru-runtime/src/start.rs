@@ -2,13 +2,15 @@
 
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::child::{self, Setup};
+use crate::hooks::{Hooks, PreparedHooks};
 use crate::identity;
 use crate::namespaces::{self, PidNamespace};
-use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan};
+use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan, Rootfs};
 use crate::process::{self, Streams};
 use crate::report::{self, Record, errno_text};
 use crate::{
-    StartError, cgroup_view, console, describe, devices, hidden_paths, mounts, mounts::PreparedMount, overlay, sysctls,
+    StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mounts,
+    mounts::PreparedMount, overlay, sysctls,
 };
 use naru_fs::Root;
 use naru_sys::clone::{Child, CloneFlags, clone3};
@@ -17,6 +19,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use std::os::unix::ffi::OsStrExt;
 
 /// What the process gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ pub enum Stdio {
 pub struct Prepared {
     plan: Plan,
     setup: Setup,
+    hooks: Hooks,
     cgroup: CgroupGuard,
     cgroup_dir: Option<OwnedFd>,
     warnings: Vec<String>,
@@ -81,6 +85,19 @@ impl Drop for CgroupGuard {
 /// # Errors
 /// The plan can't be had on this host, or names something (a user, a source) that is not there.
 pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, StartError> {
+    prepare_with(plan, fds, stdio, StartOptions::default())
+}
+
+/// As [`prepare`], with `options`.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with(
+    plan: &Plan,
+    fds: Descriptors,
+    stdio: Stdio,
+    options: StartOptions,
+) -> Result<Prepared, StartError> {
     if plan.version != PLAN_VERSION {
         return Err(StartError::invalid(format!("unknown version {} of the plan", plan.version)));
     }
@@ -96,7 +113,8 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
         Some(map) => overlay::mount_mapped_root(&plan.rootfs, map)?,
         None => overlay::mount_root(&plan.rootfs)?,
     };
-    let spaces = namespaces::prepare(&plan.namespaces, fds)?;
+    let mut spaces = namespaces::prepare(&plan.namespaces, fds)?;
+    spaces.join_also(options.cgroup_namespace, options.time_namespace);
     let view = |attributes| match group {
         Some(group) => cgroup_view::prepare(group, map, attributes),
         None => Err(StartError::system("no cgroup")),
@@ -104,13 +122,21 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
     let mounts = mounts::prepare(&plan.mounts, map, view)?;
     let copy = rustix::io::fcntl_dupfd_cloexec(&root, 3)
         .map_err(|e| StartError::system(format!("duplicate the root: {}", errno_text(e))))?;
+    let inside = Root::from_fd(copy);
+    copy_up::fill(&plan.mounts, &mounts, &inside)?;
     let process = &plan.process;
-    let identity = identity::look_up(&Root::from_fd(copy), &process.user, &process.additional_groups)?;
+    let identity = identity::look_up(&inside, &process.user, &process.additional_groups)?;
     let streams = Streams::open(stdio, || {
         let devpts = PreparedMount::devpts(&plan.mounts, &mounts);
         console::allocate(devpts.as_ref().map(|fd| fd.as_fd()), process.console_size)
     })?;
-    let process = process::prepare(process, &identity, map, streams, plan.init, &mut warnings)?;
+    let mut process = process::prepare(process, &identity, map, streams, plan.init, options.process, &mut warnings)?;
+    process.gate = options.gate;
+    process.start_hooks = PreparedHooks::prepare(&options.hooks.start_container)?;
+    let root_place = match &plan.rootfs {
+        Rootfs::Directory { path } if options.root_in_place => mounts::c_path(path.as_os_str().as_bytes())?,
+        _ => c"/".into(),
+    };
     let own_name = plan.namespaces.uts != Namespace::Host;
     let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());
     let setup = Setup {
@@ -125,14 +151,19 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
         hidden: hidden_paths::prepare(&plan.masked_paths, &plan.readonly_paths)?,
         host_name: name(&plan.hostname),
         domain_name: name(&plan.domainname),
-        id_maps: plan.namespaces.user.as_ref().map(|_| id_map_signal()).transpose()?,
+        id_maps: plan.namespaces.user.as_ref().map(|_| parents_signal()).transpose()?,
+        hooks_done: (!options.hooks.is_empty()).then(parents_signal).transpose()?,
+        create_hooks: PreparedHooks::prepare(&options.hooks.create_container)?,
+        root_place,
+        time_offsets: options.time_offsets.map(String::into_bytes),
         process,
     };
-    Ok(Prepared { plan: plan.clone(), setup, cgroup, cgroup_dir, warnings })
+    Ok(Prepared { plan: plan.clone(), setup, hooks: options.hooks, cgroup, cgroup_dir, warnings })
 }
 
-fn id_map_signal() -> Result<(OwnedFd, OwnedFd), StartError> {
-    let fail = |e: Errno| StartError::system(format!("prepare the user namespace: {}", errno_text(e)));
+/// What the child waits for, and a way to see that it waits in vain.
+fn parents_signal() -> Result<(OwnedFd, OwnedFd), StartError> {
+    let fail = |e: Errno| StartError::system(format!("prepare a signal for the child: {}", errno_text(e)));
     let ready = eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?;
     Ok((ready, pidfd_open(getpid(), PidfdFlags::empty()).map_err(fail)?))
 }
@@ -143,7 +174,7 @@ impl Prepared {
     /// # Errors
     /// A step of the set-up failed, or the program could not be executed; nothing is left behind.
     pub fn start(self) -> Result<Started, StartError> {
-        let Self { plan, setup, mut cgroup, cgroup_dir, mut warnings } = self;
+        let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings } = self;
         let (reader, writer) = report_pipe()?;
         let other = setup.spaces.pid.as_ref().map(PidNamespace::enter).transpose()?;
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
@@ -158,10 +189,18 @@ impl Prepared {
                 return Err(error);
             }
         }
-        // The other descriptors of mounts close while the child works with its own copies.
-        let console = setup.process.into_console();
+        // The descriptors of mounts close while the child works with its own copies.
+        let (process, create_hooks, hooks_done) = setup.into_needed();
+        let pid = child.pid.as_raw_nonzero().get();
+        let reached = || {
+            hooks.run_in_runtime(pid)?;
+            create_hooks.tell(&hooks.text(pid, "creating"))?;
+            process.start_hooks.tell(&hooks.text(pid, "created"))?;
+            hooks_done.as_ref().map_or(Ok(()), |(done, _)| signal(done))
+        };
         let explain = |record: &Record| describe::container(&plan, record);
-        wait_for_program(&child, &reader, &mut warnings, explain)?;
+        wait_for_program(&child, &reader, &mut warnings, explain, reached)?;
+        let console = process.into_console();
         let start_time = start_time(child.pid);
         Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: cgroup.0.take(), warnings })
     }
@@ -170,7 +209,7 @@ impl Prepared {
 fn signal(ready: &OwnedFd) -> Result<(), StartError> {
     rustix::io::write(ready, &1_u64.to_ne_bytes())
         .map(drop)
-        .map_err(|e| StartError::system(format!("signal the user namespace: {}", errno_text(e))))
+        .map_err(|e| StartError::system(format!("signal the child: {}", errno_text(e))))
 }
 
 /// The pipe that the child reports through.
@@ -191,29 +230,27 @@ where
     clone3(flags, into, run).map_err(|e| StartError::system(format!("clone the first process: {}", errno_text(e))))
 }
 
-/// Reads the child's reports until its program has been executed; warnings are added to `warnings`.
+/// Reads the child's reports until its program has been executed, or it waits at its gate; warnings are added to `warnings`, and
+/// `reached` is called when the child waits for it.
 pub(crate) fn wait_for_program(
     child: &Child,
     reader: &OwnedFd,
     warnings: &mut Vec<String>,
     explain: impl Fn(&Record) -> StartError,
+    mut reached: impl FnMut() -> Result<(), StartError>,
 ) -> Result<(), StartError> {
-    let records = match report::receive(reader) {
-        Ok(records) => records,
-        Err(errno) => {
-            give_up(child);
-            return Err(StartError::system(format!("read the child's report: {}", errno_text(errno))));
+    let fail = |e: Errno| StartError::system(format!("read the child's report: {}", errno_text(e)));
+    let mut read = || -> Result<(), StartError> {
+        while let Some(record) = report::next(reader).map_err(fail)? {
+            match record {
+                Record { reached: true, .. } => reached()?,
+                Record { warning: true, .. } => warnings.push(explain(&record).message),
+                _ => return Err(explain(&record)),
+            }
         }
+        Ok(())
     };
-    for record in &records {
-        if record.warning {
-            warnings.push(explain(record).message);
-        } else {
-            give_up(child);
-            return Err(explain(record));
-        }
-    }
-    Ok(())
+    read().inspect_err(|_| give_up(child))
 }
 
 /// Ends and reaps a child that did not become a program.

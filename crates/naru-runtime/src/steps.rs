@@ -18,11 +18,12 @@ macro_rules! steps {
 }
 
 steps! {
-    Hide, UserNamespace, Cgroup, OomScore, Join, CgroupNamespace, Loopback, Propagation, Root, Mounts, Devices, DeviceLinks, Console,
-    Sysctls, MaskedPaths, ReadonlyPaths, WorkingFolder, ReadonlyRoot, Pivot, RootPropagation, HostName,
+    Hide, UserNamespace, Cgroup, OomScore, Join, CgroupNamespace, TimeNamespace, Loopback, Propagation, Root, Mounts, Devices,
+    DeviceLinks, Console, RuntimeHooks, ContainerHooks, Sysctls, MaskedPaths, ReadonlyPaths, WorkingFolder, ReadonlyRoot, Pivot, RootPropagation, HostName,
     Enter, OpenDirectory,
-    Session, Keyring, Stdio, Limits, WorkingDirectory, Label, Bounding, Ids, WorkingDirectoryAsUser, CloseOnExec, Signals, ParentDeath,
-    NoNewPrivileges, Filter, Capabilities, Program,
+    Session, Keyring, Stdio, Limits, Scheduling, WorkingDirectory, Label, Bounding, Ids, WorkingDirectoryAsUser, CloseOnExec, Signals,
+    ParentDeath, FindProgram, Gate,
+    NoNewPrivileges, Filter, Capabilities, StartHooks, Program,
 }
 
 impl Step {
@@ -62,6 +63,7 @@ mod tests {
                 OomScore,
                 Join,
                 CgroupNamespace,
+                TimeNamespace,
                 Loopback,
                 Propagation,
                 Root,
@@ -69,6 +71,8 @@ mod tests {
                 Devices,
                 DeviceLinks,
                 Console,
+                RuntimeHooks,
+                ContainerHooks,
                 Sysctls,
                 MaskedPaths,
                 ReadonlyPaths,
@@ -87,6 +91,7 @@ mod tests {
                 Keyring,
                 Stdio,
                 Limits,
+                Scheduling,
                 WorkingDirectory,
                 Label,
                 Bounding,
@@ -95,11 +100,10 @@ mod tests {
                 CloseOnExec,
                 Signals,
                 ParentDeath,
-                NoNewPrivileges,
-                Filter,
-                Capabilities,
-                Program,
+                FindProgram,
+                Gate,
             ]
         );
+        assert_eq!(names(process::LAST_STEPS), [NoNewPrivileges, Filter, Capabilities, StartHooks, Program]);
     }
 }

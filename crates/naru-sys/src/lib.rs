@@ -16,5 +16,6 @@ pub mod mount_attr;
 pub mod namespace;
 pub mod pidfd;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;

@@ -22,6 +22,10 @@ impl MountAttr {
     pub const ATIME_FIELD: Self = Self(0x70);
     /// Always update access times.
     pub const STRICTATIME: Self = Self(0x20);
+    /// Never update access times.
+    pub const NOATIME: Self = Self(0x10);
+    /// Never update access times of folders.
+    pub const NODIRATIME: Self = Self(0x80);
     /// Follow no symlinks.
     pub const NOSYMFOLLOW: Self = Self(0x0020_0000);
     const IDMAP: u64 = 0x0010_0000;
@@ -40,6 +44,11 @@ impl MountAttr {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Attributes by their bits; one that stands for an id map is no attribute here and left out.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits & !Self::IDMAP)
     }
 
     /// The bits, as fsmount(2) takes them.
@@ -71,6 +80,8 @@ pub enum MountPropagation {
     Shared,
     /// Receives.
     Slave,
+    /// Private, and can't be bound elsewhere.
+    Unbindable,
 }
 
 impl MountPropagation {
@@ -79,6 +90,7 @@ impl MountPropagation {
             Self::Private => libc::MS_PRIVATE,
             Self::Shared => libc::MS_SHARED,
             Self::Slave => libc::MS_SLAVE,
+            Self::Unbindable => libc::MS_UNBINDABLE,
         }
     }
 }

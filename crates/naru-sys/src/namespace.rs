@@ -16,6 +16,8 @@ pub enum NewNamespace {
     Uts,
     /// IPC.
     Ipc,
+    /// Clocks, from the next execve on.
+    Time,
 }
 
 /// Moves the calling thread into a new namespace. After clone.
@@ -29,6 +31,7 @@ pub fn unshare(namespace: NewNamespace) -> Result<()> {
         NewNamespace::Net => UnshareFlags::NEWNET,
         NewNamespace::Uts => UnshareFlags::NEWUTS,
         NewNamespace::Ipc => UnshareFlags::NEWIPC,
+        NewNamespace::Time => UnshareFlags::NEWTIME,
     };
     // SAFETY: the call is unsafe for CLONE_FILES alone, after which threads disagree about descriptors; it can't be asked for here.
     unsafe { rustix::thread::unshare_unsafe(flags) }

@@ -149,6 +149,8 @@ pub(crate) fn propagation_text(propagation: Propagation) -> &'static str {
         Propagation::Shared => "shared",
         Propagation::Rslave => "rslave",
         Propagation::Slave => "slave",
+        Propagation::Runbindable => "runbindable",
+        Propagation::Unbindable => "unbindable",
     }
 }
 

@@ -16,7 +16,7 @@ use std::fs::File;
 ///
 /// # Errors
 /// Neither a mount nor a copy can be made.
-pub(crate) fn open() -> Result<OwnedFd> {
+pub fn open() -> Result<OwnedFd> {
     let own = rustix::fs::open(c"/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .system("open /proc/self/exe")?;
     // Without the right to mount, or for a file in no mount of this namespace, there is the copy.
