@@ -11,6 +11,8 @@ struct Line<'p> {
     number: Option<u32>,
     /// The entry and the selector of a call that also comes in through another one.
     inside: Option<(u32, u64)>,
+    /// The highest number that the name stands for.
+    highest: Option<u32>,
     args: &'p [Argument],
     result: u32,
 }
@@ -27,10 +29,12 @@ impl<'p> Linear<'p> {
             let rules = profile.rules_for(caps, kernel);
             let lines = rules.flat_map(move |rule| rule.names().map(move |name| (rule, name))).map(|(rule, name)| {
                 let result = rules::result(rule.action, rule.errno_ret).unwrap();
-                let inside = x86_multiplexed(name)
-                    .filter(|_| arch == Arch::X86 && (rule.args().is_empty() || !rules::permits(result)))
+                let entry = x86_multiplexed(name)
+                    .filter(|_| arch == Arch::X86)
                     .map(|(entry, selector)| (arch.number(entry).unwrap(), u64::from(selector)));
-                Line { number: arch.number(name), inside, args: rule.args(), result }
+                let inside = entry.filter(|_| rule.args().is_empty() || !rules::permits(result));
+                let number = arch.number(name);
+                Line { number, inside, highest: number.max(entry.map(|e| e.0)), args: rule.args(), result }
             });
             (arch, lines.collect())
         };
@@ -62,7 +66,7 @@ impl<'p> Linear<'p> {
             line.number == Some(call.number) && !line.args.is_empty() && matches(line.args, call, *arch)
                 || line.inside == Some((call.number, call.args[0]))
         });
-        let last = lines.iter().filter_map(|line| line.number).max();
+        let last = lines.iter().filter_map(|line| line.highest).max();
         let beyond = no_such_call && last.is_some_and(|last| call.number > last);
         let otherwise = if beyond { rules::NO_SUCH_CALL } else { self.default };
         always.or(conditional).map_or(otherwise, |line| line.result)

@@ -37,7 +37,7 @@ pub(super) struct Case {
 pub(super) struct Table {
     pub(super) arch: Arch,
     pub(super) calls: BTreeMap<u32, Behaviour>,
-    /// The highest number that the profile names, whatever it says about it.
+    /// The highest number that the profile names, whatever it says about it; never below one of `calls`.
     pub(super) last: Option<u32>,
 }
 
@@ -97,11 +97,16 @@ impl Table {
     /// 32-bit x86 has a second entry, socketcall or ipc, to some calls. What is behind its pointer can't be compared: a rule that
     /// denies some arguments denies the call there as a whole, and one that allows some allows none.
     fn add_multiplexed(&mut self, name: &str, args: &[Argument], result: u32, default: u32) {
-        if self.arch != Arch::X86 || result == default || (!args.is_empty() && permits(result)) {
+        if self.arch != Arch::X86 {
             return;
         }
         let Some((entry, call)) = x86_multiplexed(name) else { return };
         if let Some(number) = self.arch.number(entry) {
+            // Who names a call knows its entries.
+            self.last = self.last.max(Some(number));
+            if result == default || (!args.is_empty() && permits(result)) {
+                return;
+            }
             let call = Argument { index: 0, value: u64::from(call), value_two: 0, op: Operator::Equal };
             self.insert(number, &[call], result);
         }
@@ -125,4 +130,22 @@ pub(super) fn alternatives(args: &[Argument]) -> impl Iterator<Item = Vec<Argume
     let groups: Vec<Vec<Argument>> =
         if repeated { args.iter().map(|arg| vec![*arg]).collect() } else { vec![args.to_vec()] };
     groups.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::{KernelVersion, Profile};
+
+    #[test]
+    fn an_entry_to_a_named_call_is_known() {
+        let json =
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read","semop"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let profile = Profile::parse(json).unwrap();
+        let rules = profile.rules_for(0, KernelVersion { major: 6, minor: 18 });
+        let table = Table::new(Arch::X86, rules, 0x0005_0001).unwrap();
+        // semop itself has no number on x86, where it comes in through ipc.
+        assert_eq!(table.calls.keys().copied().collect::<Vec<_>>(), [3, 117]);
+        assert_eq!(table.last, Some(117));
+    }
 }
