@@ -177,15 +177,15 @@ impl Container {
 }
 
 fn take_namespaces(
-    present: [bool; 4],
+    present: [bool; 5],
     descriptors: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Descriptors, StartError> {
     let mut take = |present: bool| match (present, present.then(|| descriptors.next()).flatten()) {
         (true, None) => Err(StartError::invalid("a namespace's descriptor is missing")),
         (_, descriptor) => Ok(descriptor),
     };
-    let [net, ipc, pid, uts] = present;
-    Ok(Descriptors { net: take(net)?, ipc: take(ipc)?, pid: take(pid)?, uts: take(uts)? })
+    let [net, ipc, pid, uts, user] = present;
+    Ok(Descriptors { net: take(net)?, ipc: take(ipc)?, pid: take(pid)?, uts: take(uts)?, user: take(user)? })
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd, StartError> {

@@ -76,8 +76,8 @@ pub enum Request {
 pub struct StartRequest {
     /// The plan.
     pub plan: Plan,
-    /// Which descriptors come with the frame: net, ipc, pid, uts.
-    pub namespaces: [bool; 4],
+    /// Which descriptors come with the frame: net, ipc, pid, uts, user.
+    pub namespaces: [bool; 5],
     /// Folder for the exit record and the log.
     pub record_dir: PathBuf,
     /// Folder for the socket.

@@ -17,7 +17,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The most descriptors that one frame carries: four namespaces and the clients attached before a start.
+/// The most descriptors that one frame carries: five namespaces and the clients attached before a start.
 pub const DESCRIPTOR_LIMIT: usize = 64;
 const HEADER: usize = 8;
 /// Read at once; on the stack.

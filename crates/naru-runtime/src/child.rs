@@ -13,6 +13,7 @@ use crate::report::{self, At, Failure, Op};
 use crate::steps::{Step, Table};
 use crate::sysctls::{self, Sysctls};
 use crate::{console, plan::Propagation};
+use naru_sys::clone::{CloneFlags, clone3};
 use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use naru_sys::namespace::{NewNamespace, unshare};
 use naru_sys::process::exit_now;
@@ -37,9 +38,7 @@ pub(crate) struct Setup {
     pub hidden: HiddenPaths,
     pub host_name: Option<Vec<u8>>,
     pub domain_name: Option<Vec<u8>>,
-    /// Readable once the id maps of the new user namespace have been written, and a way to see that nobody will.
-    pub id_maps: Option<(OwnedFd, OwnedFd)>,
-    /// The same for hooks that the parent runs meanwhile.
+    /// Readable once hooks that the parent runs meanwhile have ended, and a way to see that they never will.
     pub hooks_done: Option<(OwnedFd, OwnedFd)>,
     /// Run by the child before its root changes.
     pub create_hooks: PreparedHooks,
@@ -85,14 +84,24 @@ impl<'a> State<'a> {
     }
 }
 
+/// What a container in a user namespace of its own needs from before it: while we are still root of the host.
+pub(crate) const OUTSIDE_STEPS: Table<Setup> = &[
+    (Step::Hide, |_, _| process::hide()),
+    // Inherited by the container's first process, as are the next two.
+    (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
+    (Step::OomScore, |setup, state| process::set_oom_score(&setup.process, state)),
+    (Step::Limits, |setup, _| process::raise_limits(&setup.process)),
+    (Step::UserNamespace, |setup, _| namespaces::enter_user(&setup.spaces)),
+];
+
 /// The steps, in their order, of which `steps` has a test.
 pub(crate) const STEPS: Table<Setup> = &[
     // At once: from here on a process of the container may share our PID namespace.
     (Step::Hide, |_, _| process::hide()),
     // Whatever follows is done as the namespace's root.
-    (Step::UserNamespace, enter_user_namespace),
+    (Step::UserNamespace, |setup, _| if setup.spaces.user.is_some() { become_root() } else { Ok(()) }),
     // Before anything that costs memory.
-    (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
+    (Step::Cgroup, |setup, _| if setup.spaces.user.is_none() { join_cgroup(&setup.tasks) } else { Ok(()) }),
     // Through the host's procfs.
     (Step::OomScore, set_oom_score),
     // Before sysfs, mqueue and the host name, which show these namespaces.
@@ -142,6 +151,21 @@ pub(crate) fn run(setup: &Setup, report: BorrowedFd<'_>) -> ! {
     exit_now(1)
 }
 
+/// The life of the process between: it enters the user namespace and makes the container's first process there as its own sibling, whose
+/// process id it writes to `told`. So every namespace of the container belongs to its user namespace.
+pub(crate) fn run_between(setup: &Setup, report: BorrowedFd<'_>, told: BorrowedFd<'_>) -> ! {
+    let mut state = State::new(report);
+    run_steps(OUTSIDE_STEPS, setup, &mut state);
+    match clone3(setup.spaces.flags | CloneFlags::PARENT, None, || run(setup, report)) {
+        Ok(child) => {
+            // Its reader is there, or nobody is.
+            let _ = rustix::io::write(told, &child.pid.as_raw_nonzero().get().to_ne_bytes());
+            exit_now(0)
+        }
+        Err(errno) => state.fail(Step::UserNamespace, Failure::new(Op::Create, 0, errno)),
+    }
+}
+
 /// Runs `steps` until one fails.
 pub(crate) fn run_steps<S>(steps: Table<S>, setup: &S, state: &mut State<'_>) {
     for (step, run) in steps {
@@ -149,12 +173,6 @@ pub(crate) fn run_steps<S>(steps: Table<S>, setup: &S, state: &mut State<'_>) {
             state.fail(*step, failure);
         }
     }
-}
-
-fn enter_user_namespace(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
-    let Some(signal) = &setup.id_maps else { return Ok(()) };
-    wait_for(signal)?;
-    become_root()
 }
 
 /// Waits until the parent has done its part; ends with it.
@@ -192,9 +210,9 @@ pub(crate) fn become_root() -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Op::User, 0)
 }
 
-/// In a user namespace the parent has done it: the file isn't ours there.
+/// In a user namespace it has been done before: the file isn't ours there.
 fn set_oom_score(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
-    if setup.id_maps.is_some() {
+    if setup.spaces.user.is_some() {
         return Ok(());
     }
     process::set_oom_score(&setup.process, state)

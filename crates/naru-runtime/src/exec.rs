@@ -51,6 +51,8 @@ pub(crate) const STEPS: Table<Setup> = &[
     (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
     // Through the host's procfs.
     (Step::OomScore, |setup, state| process::set_oom_score(&setup.process, state)),
+    // In a user namespace no limit can be raised.
+    (Step::Limits, |setup, _| if setup.user_namespace { process::raise_limits(&setup.process) } else { Ok(()) }),
     // All at once; the root becomes the container's.
     (Step::Enter, enter),
     // In that root.

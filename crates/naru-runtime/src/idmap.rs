@@ -5,7 +5,6 @@
 //! folder with the ids of the calling thread, so these are the container's root's for that moment (otherwise it turns read-only).
 
 use crate::StartError;
-use crate::namespaces::write_id_maps;
 use crate::plan::{IdMap, IdRange};
 use crate::report::errno_text;
 use naru_sys::clone::{CloneFlags, clone3};
@@ -15,7 +14,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::{CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits};
 use std::path::Path;
 
@@ -48,23 +47,76 @@ fn outside(ranges: &[IdRange], inside: u32) -> u32 {
     found.unwrap_or(OVERFLOW)
 }
 
+/// A user namespace with its map.
+#[derive(Debug)]
+pub(crate) struct Mapping<'a> {
+    pub map: &'a IdMap,
+    pub namespace: OwnedFd,
+}
+
+/// Namespaces made ahead of a container, held by nothing but these descriptors.
+#[derive(Debug)]
+pub struct UserSpace {
+    /// The user namespace.
+    pub user: OwnedFd,
+    /// A network namespace that belongs to it; nothing in it is up.
+    pub net: OwnedFd,
+}
+
+impl UserSpace {
+    /// Makes both. The caller is single-threaded.
+    ///
+    /// # Errors
+    /// As clone3(2) and writing the maps: `EPERM` where an outer namespace doesn't have these ids.
+    pub fn create(map: &IdMap) -> Result<Self, StartError> {
+        let (user, net) = namespaces_of_a_holder(map, CloneFlags::NEWNET)?;
+        match net {
+            Some(net) => Ok(Self { user, net }),
+            None => Err(StartError::system("make the network namespace")),
+        }
+    }
+}
+
 /// A user namespace with `map`, held by nothing but the descriptor.
 pub(crate) fn user_namespace(map: &IdMap) -> Result<OwnedFd, StartError> {
+    namespaces_of_a_holder(map, CloneFlags::empty()).map(|(user, _)| user)
+}
+
+fn namespaces_of_a_holder(map: &IdMap, more: CloneFlags) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
     let fail = |e: Errno| StartError::system(format!("make the user namespace: {}", errno_text(e)));
-    // Stopped until it is ended: it exists only so that its namespace can be opened.
-    let holder = clone3(CloneFlags::NEWUSER | CloneFlags::CLEAR_SIGHAND, None, || {
+    // It waits until it is ended: it exists only so that its namespaces can be opened.
+    let holder = clone3(CloneFlags::NEWUSER | more | CloneFlags::CLEAR_SIGHAND, None, || {
         loop {
             let _ = rustix::event::poll(&mut [], None);
         }
     })
     .map_err(fail)?;
-    let path = format!("/proc/{}/ns/user", holder.pid.as_raw_nonzero());
-    let opened = write_id_maps(holder.pid, map)
-        .and_then(|()| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail));
+    let open = |kind: &str| {
+        let path = format!("/proc/{}/ns/{kind}", holder.pid.as_raw_nonzero());
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
+    };
+    let opened = write_id_maps(holder.pid, map).and_then(|()| {
+        let net = more.contains(CloneFlags::NEWNET).then(|| open("net")).transpose()?;
+        Ok((open("user")?, net))
+    });
     // It can only be gone already.
     let _ = pidfd_send_signal(&holder.pidfd, Signal::KILL);
     let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(holder.pidfd.as_fd()), WaitIdOptions::EXITED));
     opened
+}
+
+/// Writes the id maps of the new user namespace that `pid` waits in (user_namespaces(7)).
+fn write_id_maps(pid: Pid, map: &IdMap) -> Result<(), StartError> {
+    let text = |ranges: &[IdRange]| -> String {
+        ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
+    };
+    for (file, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        let fail = |e: Errno| StartError::system(format!("write {file} of the user namespace: {}", errno_text(e)));
+        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+        rustix::io::write(fd, text(ranges).as_bytes()).map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// A detached clone of the folder at `path` whose ids are mapped.
@@ -78,15 +130,85 @@ pub(crate) fn mapped_clone(path: &Path, namespace: BorrowedFd<'_>) -> Result<Own
     Ok(tree)
 }
 
+/// Whether the file system of `path` can have its ids mapped by `namespace` (mount_setattr(2), "ID-mapped mounts"). Overlays, most network
+/// and all pseudo file systems can't.
+pub fn can_map_ids(path: &Path, namespace: BorrowedFd<'_>) -> bool {
+    mapped_clone(path, namespace).is_ok()
+}
+
+/// Gives a detached clone of `path` the container's ids, so that a file belongs inside to whom it belongs outside. Tells whether all of it
+/// could be had: where a file system has no id maps, its files are nobody's inside.
+pub(crate) fn map_tree(tree: BorrowedFd<'_>, path: &Path, recursive: bool, mapping: &Mapping<'_>) -> bool {
+    if already_inside(tree, mapping.map) {
+        return true;
+    }
+    let change = MountChange { id_map: Some(mapping.namespace.as_fd()), recursive, ..MountChange::default() };
+    if mount_setattr(tree, c"", &change).is_ok() {
+        return true;
+    }
+    let top = mount_setattr(tree, c"", &MountChange { recursive: false, ..change }).is_ok();
+    if recursive {
+        // All or nothing, so one mount below that can't keeps the others from it. Those that can't are mostly /proc and its like.
+        for below in mounts_below(path) {
+            let _ = mount_setattr(tree, &below, &MountChange { recursive: false, ..change });
+        }
+    }
+    top
+}
+
+/// What another container in the same user namespace lends (its /dev/shm) has the container's ids as it is.
+fn already_inside(tree: BorrowedFd<'_>, map: &IdMap) -> bool {
+    let within =
+        |ranges: &[IdRange], id: u32| ranges.iter().any(|r| id.checked_sub(r.outside).is_some_and(|o| o < r.count));
+    rustix::fs::fstat(tree).is_ok_and(|stat| within(&map.uids, stat.st_uid) && within(&map.gids, stat.st_gid))
+}
+
+/// Mount points below `path`, relative to it (proc_pid_mountinfo(5)).
+fn mounts_below(path: &Path) -> Vec<std::ffi::CString> {
+    use std::os::unix::ffi::OsStrExt;
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
+    let points = table.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape);
+    let below = points.filter_map(|point| {
+        let relative = Path::new(std::ffi::OsStr::from_bytes(&point)).strip_prefix(&path).ok()?.as_os_str().as_bytes();
+        std::ffi::CString::new(relative).ok().filter(|relative| !relative.is_empty())
+    });
+    below.collect()
+}
+
+/// `\040` and so on.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
 /// While it lives, this thread makes files as the container's root, with all its capabilities.
 #[derive(Debug)]
-pub(crate) struct AsContainerRoot {
+pub struct AsContainerRoot {
     ids: (u32, u32),
     bits: CapabilitiesSecureBits,
 }
 
 impl AsContainerRoot {
-    pub(crate) fn become_it(map: &IdMap) -> Result<Self, StartError> {
+    /// Becomes it, on this thread only.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
+    pub fn become_it(map: &IdMap) -> Result<Self, StartError> {
         let fail = |e: Errno| StartError::system(format!("act as the container's root: {}", errno_text(e)));
         let map = Some(map);
         let bits = capabilities_secure_bits().map_err(fail)?;
@@ -123,5 +245,11 @@ mod tests {
         assert_eq!([0, 1, 10, 11].map(|id| map.user(id)), [1000, 100_000, 100_009, OVERFLOW]);
         assert_eq!([0, 1].map(|id| map.group(id)), [u32::MAX, OVERFLOW]);
         assert_eq!(None::<&IdMap>.user(7), 7);
+    }
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(b"/a\\040b\\134c\\x"), b"/a b\\c\\x");
+        assert!(mounts_below(Path::new("/")).contains(&c"proc".into()));
     }
 }

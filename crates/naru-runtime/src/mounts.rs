@@ -4,8 +4,9 @@
 use crate::StartError;
 use crate::cgroup_view::CgroupView;
 use crate::child::State;
-use crate::idmap::Outside;
+use crate::idmap::{self, Mapping, Outside};
 use crate::inside::{self, Kind};
+use crate::lent;
 use crate::overlay;
 use crate::plan::{IdMap, Mount, MountFlags, MountSource, Propagation};
 use crate::report::{At, Failure, Op, errno_text};
@@ -53,23 +54,34 @@ pub(crate) struct NewFilesystem {
 /// Makes what can be made of `mounts`. The cgroup view is made by `cgroup`, on request.
 pub(crate) fn prepare(
     mounts: &[Mount],
-    map: Option<&IdMap>,
+    mapping: Option<&Mapping<'_>>,
     cgroup: impl Fn(MountAttr) -> Result<CgroupView, StartError>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<PreparedMount>, StartError> {
-    mounts.iter().map(|mount| prepare_one(mount, map, &cgroup)).collect()
+    mounts.iter().map(|mount| prepare_one(mount, mapping, &cgroup, warnings)).collect()
 }
 
 fn prepare_one(
     mount: &Mount,
-    map: Option<&IdMap>,
+    mapping: Option<&Mapping<'_>>,
     cgroup: &impl Fn(MountAttr) -> Result<CgroupView, StartError>,
+    warnings: &mut Vec<String>,
 ) -> Result<PreparedMount, StartError> {
+    let map = mapping.map(|mapping| mapping.map);
     let target = c_path(mount.target.as_os_str().as_bytes())?;
     let attributes = attributes(mount.flags);
     let (source, kind) = match &mount.source {
         MountSource::Bind { path, recursive, propagation } => {
             let tree = bind(path, *recursive, *propagation, mount.flags).map_err(|e| mount_error(mount, e))?;
             let kind = kind_of(tree.as_fd()).map_err(|e| mount_error(mount, e))?;
+            if let Some(mapping) = mapping
+                && !idmap::map_tree(tree.as_fd(), path, *recursive, mapping)
+            {
+                warnings.push(format!(
+                    "{}: its file system has no id maps, so its files are nobody's in the container's user namespace",
+                    path.display()
+                ));
+            }
             (Source::Detached(tree), kind)
         }
         MountSource::Filesystem { kind, name, data } => {
@@ -79,7 +91,10 @@ fn prepare_one(
             (fs.make_if_independent().map_err(|f| mount_error(mount, f.errno))?, Kind::Directory)
         }
         MountSource::Image { lower } => {
-            let tree = overlay::mount_image(lower)?;
+            let tree = match mapping {
+                Some(mapping) => overlay::mount_mapped_image(lower, mapping)?,
+                None => overlay::mount_image(lower)?,
+            };
             let change = MountChange { set: attributes | MountAttr::RDONLY, ..MountChange::default() };
             mount_setattr(tree.as_fd(), c"", &change).map_err(|e| mount_error(mount, e))?;
             (Source::Detached(tree), Kind::Directory)
@@ -100,7 +115,10 @@ fn bind(
     if recursive {
         how |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = open_tree(CWD, path, how)?;
+    let tree = match lent::of_process(path) {
+        Some((pid, below)) => lent::clone(pid, &below, how)?,
+        None => open_tree(CWD, path, how)?,
+    };
     // A clone is a peer of its original. Only what was asked to be shared may stay one.
     let kind = kernel_propagation(propagation);
     let attributes = attributes(flags);
@@ -315,6 +333,18 @@ impl PreparedMount {
             .position(|m| matches!(&m.source, MountSource::Filesystem { kind, .. } if kind == "devpts"))?;
         match &prepared.get(index)?.source {
             Source::Detached(tree) => rustix::io::fcntl_dupfd_cloexec(tree, 3).ok(),
+            _ => None,
+        }
+    }
+
+    /// The container's own, detached `/dev` among `mounts`.
+    pub(crate) fn dev<'a>(mounts: &[Mount], prepared: &'a [Self]) -> Option<BorrowedFd<'a>> {
+        let index = mounts.iter().position(|m| {
+            m.target == std::path::Path::new("/dev")
+                && matches!(&m.source, MountSource::Filesystem { kind, .. } if kind == "tmpfs")
+        })?;
+        match &prepared.get(index)?.source {
+            Source::Detached(tree) => Some(tree.as_fd()),
             _ => None,
         }
     }

@@ -1,13 +1,13 @@
 //! Which namespaces are new, which are joined, and how.
 
 use crate::StartError;
-use crate::plan::{Descriptors, IdMap, IdRange, Namespace, Namespaces};
+use crate::idmap;
+use crate::plan::{Descriptors, Namespace, Namespaces};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::clone::CloneFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// What clone3 makes and what the child joins.
@@ -18,6 +18,8 @@ pub(crate) struct Spaces {
     joins: Vec<(OwnedFd, LinkNameSpaceType)>,
     /// Joined by the parent for its next child.
     pub pid: Option<OwnedFd>,
+    /// The user namespace that everything new belongs to. It is entered by a process between, whose sibling the container's first is.
+    pub user: Option<OwnedFd>,
     /// Whether the child leaves for a cgroup namespace rooted at its own groups.
     pub cgroup: bool,
     /// A new network namespace has nothing but a loopback interface that is down.
@@ -60,13 +62,16 @@ pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Space
         Namespace::Host => None,
         Namespace::Join => Some(fds.pid.ok_or_else(|| missing("pid"))?),
     };
-    if namespaces.user.is_some() {
-        flags |= CloneFlags::NEWUSER;
-    }
+    let user = match (&namespaces.user, fds.user) {
+        (Some(_), Some(made)) => Some(made),
+        (Some(map), None) => Some(idmap::user_namespace(map)?),
+        (None, _) => None,
+    };
     Ok(Spaces {
         flags,
         joins,
         pid,
+        user,
         cgroup: namespaces.cgroup == Namespace::New,
         loopback: namespaces.net == Namespace::New,
     })
@@ -76,6 +81,17 @@ pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Space
 pub(crate) fn join(spaces: &Spaces) -> Result<(), Failure> {
     for (index, (fd, kind)) in spaces.joins.iter().enumerate() {
         move_into_link_name_space(fd.as_fd(), Some(*kind)).at(Op::Call, index)?;
+    }
+    Ok(())
+}
+
+/// Enters the user namespace, and the PID namespace for the next child. After clone.
+pub(crate) fn enter_user(spaces: &Spaces) -> Result<(), Failure> {
+    if let Some(user) = &spaces.user {
+        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).at(Op::Call, 0)?;
+    }
+    if let Some(pid) = &spaces.pid {
+        move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID)).at(Op::Call, 1)?;
     }
     Ok(())
 }
@@ -102,18 +118,4 @@ impl Drop for PidNamespace {
         // setns(2): one's own namespace can always be re-entered.
         let _ = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
     }
-}
-
-/// Writes the id maps of the new user namespace that `pid` waits in (user_namespaces(7)).
-pub(crate) fn write_id_maps(pid: Pid, map: &IdMap) -> Result<(), StartError> {
-    let text = |ranges: &[IdRange]| -> String {
-        ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
-    };
-    for (file, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
-        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
-        let fail = |e: Errno| StartError::system(format!("write {file} of the user namespace: {}", errno_text(e)));
-        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
-        rustix::io::write(fd, text(ranges).as_bytes()).map_err(fail)?;
-    }
-    Ok(())
 }

@@ -3,8 +3,8 @@
 //! The mount is a descriptor and nothing else: no table shows it until the child attaches it in its own namespace.
 
 use crate::StartError;
-use crate::idmap::{self, AsContainerRoot};
-use crate::plan::{IdMap, Rootfs};
+use crate::idmap::{self, AsContainerRoot, Mapping};
+use crate::plan::Rootfs;
 use crate::report::errno_text;
 use naru_sys::mount_attr::{MountChange, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,8 +41,8 @@ pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
 }
 
 /// The same with ids mapped for a container in a user namespace. Upper and work lie in one folder.
-pub(crate) fn mount_mapped_root(rootfs: &Rootfs, map: &IdMap) -> Result<OwnedFd, StartError> {
-    let namespace = idmap::user_namespace(map)?;
+pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Result<OwnedFd, StartError> {
+    let namespace = &mapping.namespace;
     let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
         let tree = mount_root(rootfs)?;
         let change = MountChange { id_map: Some(namespace.as_fd()), recursive: true, ..MountChange::default() };
@@ -60,7 +60,7 @@ pub(crate) fn mount_mapped_root(rootfs: &Rootfs, map: &IdMap) -> Result<OwnedFd,
     let holder = idmap::mapped_clone(folder, namespace.as_fd())?;
     let lower: Vec<PathBuf> = layers.iter().map(path_of).collect();
     let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
-    let _root = AsContainerRoot::become_it(map)?;
+    let _root = AsContainerRoot::become_it(mapping.map)?;
     overlay(&lower, Some(Writable { upper: &upper, work: &work, volatile: *volatile }))
 }
 
@@ -83,6 +83,19 @@ pub fn mount_image(lower: &[PathBuf]) -> Result<OwnedFd, StartError> {
         return Ok(tree);
     }
     overlay(lower, None)
+}
+
+/// The same with ids mapped for a container in a user namespace.
+pub(crate) fn mount_mapped_image(lower: &[PathBuf], mapping: &Mapping<'_>) -> Result<OwnedFd, StartError> {
+    let mut layers: Vec<OwnedFd> =
+        lower.iter().map(|layer| idmap::mapped_clone(layer, mapping.namespace.as_fd())).collect::<Result<_, _>>()?;
+    match layers.pop() {
+        Some(only) if layers.is_empty() => Ok(only),
+        last => {
+            layers.extend(last);
+            overlay(&layers.iter().map(path_of).collect::<Vec<_>>(), None)
+        }
+    }
 }
 
 struct Writable<'a> {

@@ -411,4 +411,6 @@ pub struct Descriptors {
     pub pid: Option<OwnedFd>,
     /// UTS namespace to join.
     pub uts: Option<OwnedFd>,
+    /// A user namespace with the map of `namespaces.user`, to be joined instead of a new one. Whatever else is joined belongs to it.
+    pub user: Option<OwnedFd>,
 }

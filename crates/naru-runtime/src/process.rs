@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, getpid, pidfd_open};
+use rustix::process::{DumpableBehavior, PidfdFlags, Signal, getpid, pidfd_open};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -229,15 +229,6 @@ impl ProcessSetup {
         &self.stdio
     }
 
-    /// Sets a child's score from outside; a warning if it can't be had.
-    pub(crate) fn set_oom_score_of(&self, pid: Pid, process: &Process) -> Option<String> {
-        let score = process.oom_score_adj?;
-        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
-        let written = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::io::write(file, score.to_string().as_bytes()));
-        written.err().map(|e| format!("oom_score_adj {score} is not permitted on this host: {}", errno_text(e)))
-    }
-
     /// Gives up everything but the terminal's master.
     pub(crate) fn into_console(self) -> Option<OwnedFd> {
         match self.stdio {
@@ -294,6 +285,11 @@ fn install_stdio(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure>
     rustix::stdio::dup2_stdin(stdin).at(Op::Call, 0)?;
     rustix::stdio::dup2_stdout(stdout).at(Op::Call, 1)?;
     rustix::stdio::dup2_stderr(stderr).at(Op::Call, 2)
+}
+
+/// Before a user namespace is entered, in which no limit can be raised. After clone.
+pub(crate) fn raise_limits(setup: &ProcessSetup) -> Result<(), Failure> {
+    rlimits::raise(&setup.limits)
 }
 
 fn set_limits(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {

@@ -64,6 +64,22 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
+/// Lifts the hard limits as far as they are to go, while we are privileged on the host: in a user namespace nobody may. After clone.
+pub(crate) fn raise(limits: &Limits) -> Result<(), Failure> {
+    for (index, (resource, limit)) in limits.0.iter().enumerate() {
+        let own = getrlimit(*resource);
+        let beyond = match (own.maximum, limit.maximum) {
+            (Some(own), Some(wanted)) => wanted > own,
+            (own, None) => own.is_some(),
+            (None, Some(_)) => false,
+        };
+        if beyond {
+            setrlimit(*resource, Rlimit { current: own.current, maximum: limit.maximum }).at(Op::Call, index)?;
+        }
+    }
+    Ok(())
+}
+
 /// Sets them. After clone.
 pub(crate) fn set(limits: &Limits) -> Result<(), Failure> {
     for (index, (resource, limit)) in limits.0.iter().enumerate() {

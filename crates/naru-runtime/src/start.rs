@@ -4,6 +4,7 @@ use crate::cgroup::{Cgroup, Hierarchies};
 use crate::child::{self, Setup};
 use crate::hooks::{Hooks, PreparedHooks};
 use crate::identity;
+use crate::idmap::Mapping;
 use crate::namespaces::{self, PidNamespace};
 use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan, Rootfs};
 use crate::process::{self, Streams};
@@ -109,17 +110,29 @@ pub fn prepare_with(
     let cgroup_dir = group.map(Cgroup::v2_dir).transpose()?.flatten();
 
     let map = plan.namespaces.user.as_ref();
-    let root = match map {
-        Some(map) => overlay::mount_mapped_root(&plan.rootfs, map)?,
-        None => overlay::mount_root(&plan.rootfs)?,
-    };
     let mut spaces = namespaces::prepare(&plan.namespaces, fds)?;
     spaces.join_also(options.cgroup_namespace, options.time_namespace);
+    let mapping = match map.zip(spaces.user.as_ref()) {
+        Some((map, user)) => {
+            let namespace = rustix::io::fcntl_dupfd_cloexec(user, 3)
+                .map_err(|e| StartError::system(format!("duplicate the user namespace: {}", errno_text(e))))?;
+            Some(Mapping { map, namespace })
+        }
+        None => None,
+    };
+    let root = match &mapping {
+        Some(mapping) => overlay::mount_mapped_root(&plan.rootfs, mapping)?,
+        None => overlay::mount_root(&plan.rootfs)?,
+    };
     let view = |attributes| match group {
         Some(group) => cgroup_view::prepare(group, map, attributes),
         None => Err(StartError::system("no cgroup")),
     };
-    let mounts = mounts::prepare(&plan.mounts, map, view)?;
+    let mounts = mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)?;
+    let mut devices = devices::prepare(&plan.devices, &plan.mounts)?;
+    if let Some(map) = map {
+        devices.make_outside(PreparedMount::dev(&plan.mounts, &mounts), map)?;
+    }
     let copy = rustix::io::fcntl_dupfd_cloexec(&root, 3)
         .map_err(|e| StartError::system(format!("duplicate the root: {}", errno_text(e))))?;
     let inside = Root::from_fd(copy);
@@ -146,12 +159,11 @@ pub fn prepare_with(
         root_propagation: plan.rootfs_propagation,
         readonly_root: plan.readonly_rootfs,
         mounts,
-        devices: devices::prepare(&plan.devices, &plan.mounts)?,
+        devices,
         sysctls: sysctls::prepare(&plan.sysctls)?,
         hidden: hidden_paths::prepare(&plan.masked_paths, &plan.readonly_paths)?,
         host_name: name(&plan.hostname),
         domain_name: name(&plan.domainname),
-        id_maps: plan.namespaces.user.as_ref().map(|_| parents_signal()).transpose()?,
         hooks_done: (!options.hooks.is_empty()).then(parents_signal).transpose()?,
         create_hooks: PreparedHooks::prepare(&options.hooks.create_container)?,
         root_place,
@@ -176,19 +188,17 @@ impl Prepared {
     pub fn start(self) -> Result<Started, StartError> {
         let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings } = self;
         let (reader, writer) = report_pipe()?;
-        let other = setup.spaces.pid.as_ref().map(PidNamespace::enter).transpose()?;
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
-        let child = clone_child(setup.spaces.flags, into, || child::run(&setup, writer.as_fd()))?;
-        drop(other);
-        drop(writer);
-        if let (Some(map), Some((ready, _))) = (&plan.namespaces.user, &setup.id_maps) {
-            let written = namespaces::write_id_maps(child.pid, map)
-                .map(|()| warnings.extend(setup.process.set_oom_score_of(child.pid, &plan.process)));
-            if let Err(error) = written.and_then(|()| signal(ready)) {
-                give_up(&child);
-                return Err(error);
-            }
-        }
+        let explain = |record: &Record| describe::container(&plan, record);
+        let child = if setup.spaces.user.is_some() {
+            clone_in_user_namespace(&setup, into, (&reader, writer), explain)?
+        } else {
+            let other = setup.spaces.pid.as_ref().map(PidNamespace::enter).transpose()?;
+            let child = clone_child(setup.spaces.flags, into, || child::run(&setup, writer.as_fd()))?;
+            drop(other);
+            drop(writer);
+            child
+        };
         // The descriptors of mounts close while the child works with its own copies.
         let (process, create_hooks, hooks_done) = setup.into_needed();
         let pid = child.pid.as_raw_nonzero().get();
@@ -198,7 +208,6 @@ impl Prepared {
             process.start_hooks.tell(&hooks.text(pid, "created"))?;
             hooks_done.as_ref().map_or(Ok(()), |(done, _)| signal(done))
         };
-        let explain = |record: &Record| describe::container(&plan, record);
         wait_for_program(&child, &reader, &mut warnings, explain, reached)?;
         let console = process.into_console();
         let start_time = start_time(child.pid);
@@ -210,6 +219,31 @@ fn signal(ready: &OwnedFd) -> Result<(), StartError> {
     rustix::io::write(ready, &1_u64.to_ne_bytes())
         .map(drop)
         .map_err(|e| StartError::system(format!("signal the child: {}", errno_text(e))))
+}
+
+/// The container's first process, born in its user namespace: the sibling of a process that has gone there before it.
+fn clone_in_user_namespace(
+    setup: &Setup,
+    into: Option<BorrowedFd<'_>>,
+    (reader, writer): (&OwnedFd, OwnedFd),
+    explain: impl Fn(&Record) -> StartError,
+) -> Result<Child, StartError> {
+    let (told, tell) = report_pipe()?;
+    let between =
+        clone_child(CloneFlags::CLEAR_SIGHAND, into, || child::run_between(setup, writer.as_fd(), tell.as_fd()))?;
+    drop((writer, tell));
+    let mut pid = [0; 4];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut pid)).unwrap_or(0);
+    let Some(pid) = Pid::from_raw(i32::from_ne_bytes(pid)).filter(|_| length == pid.len()) else {
+        wait_for_program(&between, reader, &mut Vec::new(), explain, || Ok(()))?;
+        give_up(&between);
+        return Err(StartError::system("enter the user namespace: the process was killed"));
+    };
+    give_up(&between);
+    // A child of ours that nobody else reaps: the number is its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| StartError::system(format!("open the first process: {}", errno_text(e))))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// The pipe that the child reports through.

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Running, World, finish, pipes, process, reap, run, run_with};
-use naru_runtime::plan::{Descriptors, Namespace, Process};
+use common::{Running, World, bind, finish, pipes, process, reap, run, run_with};
+use naru_runtime::plan::{Descriptors, Device, IdMap, IdRange, Namespace, Plan, Process, Rlimit};
 use naru_runtime::{Stdio, exec, prepare};
 use rustix::fd::AsFd;
 use std::io::{Read, Write};
@@ -221,6 +221,7 @@ fn namespaces_of_another_container_are_joined() {
         ipc: Some(first.namespace("ipc")),
         uts: Some(first.namespace("uts")),
         pid: Some(first.namespace("pid")),
+        user: None,
     };
     let said = run_with(&plan, fds).unwrap();
     let pid = first.started.pid.as_raw_nonzero();
@@ -282,16 +283,19 @@ fn a_container_dies_with_its_supervisor() {
     std::fs::remove_dir_all(std::env::temp_dir().join(name)).unwrap();
 }
 
+fn mapped(mut plan: Plan) -> Plan {
+    let map = vec![IdRange { inside: 0, outside: 100_000, count: 65_536 }];
+    plan.namespaces.user = Some(IdMap { uids: map.clone(), gids: map });
+    plan
+}
+
 #[test]
 fn a_user_namespace() {
-    use naru_runtime::plan::{IdMap, IdRange};
     let world = World::new();
-    let map = vec![IdRange { inside: 0, outside: 100_000, count: 65_536 }];
-    let mut plan = world.plan("cat /proc/self/uid_map; id -u; grep CapEff /proc/self/status; echo x >/dev/null; stat -c %t:%T /dev/null; touch /mine /root/mine; chown app /mine; stat -c %u:%g / /mine /etc/passwd");
-    plan.namespaces.user = Some(IdMap { uids: map.clone(), gids: map });
+    let mut plan = mapped(world.plan("cat /proc/self/uid_map; id -u; grep CapEff /proc/self/status; echo x >/dev/null; stat -c '%t:%T %a %u:%g' /dev/null; touch /mine /root/mine; chown app /mine; stat -c %u:%g / /mine /etc/passwd"));
     let said = run(&plan).unwrap();
     assert_eq!(said.lines()[0].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
-    assert_eq!(said.lines()[1..4], ["0", "CapEff:\t00000000a80425fb", "1:3"], "{said:?}");
+    assert_eq!(said.lines()[1..4], ["0", "CapEff:\t00000000a80425fb", "1:3 666 0:0"], "{said:?}");
     assert_eq!(said.lines()[4..], ["0:0", "1000:0", "0:0"], "{said:?}");
     // On disk they are true.
     use std::os::unix::fs::MetadataExt;
@@ -306,4 +310,72 @@ fn a_user_namespace() {
         running.exec(&process("id -u; grep -E 'Cap(Eff|Bnd)' /proc/self/status; readlink /proc/self/ns/user")).unwrap();
     assert_eq!(said.lines()[..3], ["0", "CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb"]);
     assert_ne!(said.lines()[3], std::fs::read_link("/proc/self/ns/user").unwrap().to_str().unwrap());
+}
+
+#[test]
+fn everything_belongs_to_the_user_namespace() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let world = World::new();
+    let (bound, file) = (world.base.join("bound"), world.base.join("file"));
+    std::fs::create_dir_all(&bound).unwrap();
+    std::fs::write(&file, "of 1000\n").unwrap();
+    chown(&file, Some(1000), Some(1001)).unwrap();
+    let mut plan = mapped(world.plan("stat -c %u:%g /b /f; cat /f; touch /b/mine /b/app; chown app /b/app; stat -c '%t:%T %u:%g' /dev/x/zero /odd/zero; head -c2 /odd/zero | wc -c; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ulimit -Hn; hostname other && hostname; ip link set lo down && echo down; mknod /n c 1 3; true"));
+    plan.mounts.push(bind(&bound, "/b"));
+    plan.mounts.push(bind(&file, "/f"));
+    for path in ["/dev/x/zero", "/odd/zero"] {
+        let device = Device { path: path.into(), kind: 'c', major: 1, minor: 5, mode: 0o600, uid: 3, gid: 4 };
+        plan.devices.push(device);
+    }
+    plan.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "7".into());
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(4096);
+    plan.process.rlimits = vec![Rlimit { name: "nofile".into(), soft: 64, hard }];
+    plan.process.capabilities = naru_runtime::defaults::capability_sets(naru_runtime::capabilities::ALL);
+    let said = run(&plan).unwrap();
+    let hard = hard.to_string();
+    let expected = ["0:0", "1000:1001", "of 1000", "1:5 3:4", "1:5 3:4", "2", "7", &hard, "other", "down"];
+    assert_eq!(said.lines(), expected, "{said:?}");
+    assert!(said.err.contains("mknod: /n: Operation not permitted"), "{said:?}");
+    let owner = |name: &str| std::fs::metadata(bound.join(name)).unwrap().uid();
+    assert_eq!((owner("mine"), owner("app")), (0, 1000));
+}
+
+#[test]
+fn a_user_namespace_is_shared() {
+    let world = World::new();
+    let first = Running::new(mapped(world.plan("")));
+    let second = World::new();
+    let mut plan = mapped(second.plan("for n in user net pid; do readlink /proc/self/ns/$n; done; id -u; echo x >/dev/shm/y; stat -c %u /dev/shm/y; ps | grep -c 'sleep 1000'"));
+    plan.namespaces.net = Namespace::Join;
+    plan.namespaces.pid = Namespace::Join;
+    let shm = format!("/proc/{}/root/dev/shm", first.started.pid.as_raw_nonzero());
+    plan.mounts.retain(|m| m.target != std::path::Path::new("/dev/shm"));
+    plan.mounts.push(bind(std::path::Path::new(&shm), "/dev/shm"));
+    let fds = Descriptors {
+        net: Some(first.namespace("net")),
+        pid: Some(first.namespace("pid")),
+        user: Some(first.namespace("user")),
+        ..Descriptors::default()
+    };
+    let said = run_with(&plan, fds).unwrap();
+    for (line, kind) in said.lines().iter().zip(["user", "net", "pid"]) {
+        let pid = first.started.pid.as_raw_nonzero();
+        assert_eq!(*line, std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_str().unwrap());
+    }
+    assert_eq!(said.lines()[3..5], ["0", "0"], "{said:?}");
+    assert_ne!(said.lines()[5], "0");
+}
+
+#[test]
+fn a_terminal_in_a_user_namespace() {
+    let world = World::new();
+    let mut plan = mapped(world.plan("tty; stat -c %u:%g /dev/pts/0; echo >/dev/tty && echo tty"));
+    plan.process.terminal = true;
+    plan.process.user = "app".into();
+    let started = prepare(&plan, Descriptors::default(), Stdio::Terminal).unwrap().start().unwrap();
+    let mut master = std::fs::File::from(started.console.unwrap());
+    let text = read_terminal(&mut master);
+    assert!(text.contains("/dev/pts/0\r\n1000:5\r\n\r\ntty"), "{text}");
+    assert_eq!(reap(started.pidfd.as_fd()), 0);
+    started.cgroup.unwrap().remove().unwrap();
 }

@@ -25,6 +25,8 @@ impl CloneFlags {
     pub const NEWUSER: Self = Self(libc::CLONE_NEWUSER as u64);
     /// New cgroup namespace.
     pub const NEWCGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+    /// The new process is the caller's sibling: a child of its parent (`CLONE_PARENT`).
+    pub const PARENT: Self = Self(libc::CLONE_PARENT as u64);
     /// Handled signals go back to their defaults in the child (`CLONE_CLEAR_SIGHAND`).
     pub const CLEAR_SIGHAND: Self = Self(0x1_0000_0000);
 
@@ -97,7 +99,8 @@ where
     let mut args = CloneArgs {
         flags: flags.0 | CLONE_PIDFD,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling ends with its creator's signal, and none may be given.
+        exit_signal: if flags.contains(CloneFlags::PARENT) { 0 } else { libc::SIGCHLD as u64 },
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {

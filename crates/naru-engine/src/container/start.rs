@@ -71,7 +71,7 @@ impl Engine {
         let folder = self.config.container_dir(&container.id);
         let request = StartRequest {
             plan,
-            namespaces: [joined.net.is_some(), joined.ipc.is_some(), joined.pid.is_some(), joined.uts.is_some()],
+            namespaces: present(&joined),
             run_dir: self.make_run_dir(&container.id)?,
             log: crate::log_config::for_monitor(&record.host.log, folder.join(format!("{}-json.log", container.id)))?,
             record_dir: folder,
@@ -206,5 +206,10 @@ impl From<Error> for StartFailure {
 
 /// Namespaces first, in the protocol's order, then the clients' streams.
 fn in_order(joined: Descriptors, streams: Vec<OwnedFd>) -> Vec<OwnedFd> {
-    [joined.net, joined.ipc, joined.pid, joined.uts].into_iter().flatten().chain(streams).collect()
+    [joined.net, joined.ipc, joined.pid, joined.uts, joined.user].into_iter().flatten().chain(streams).collect()
+}
+
+/// Which of them there are.
+fn present(joined: &Descriptors) -> [bool; 5] {
+    [&joined.net, &joined.ipc, &joined.pid, &joined.uts, &joined.user].map(Option::is_some)
 }

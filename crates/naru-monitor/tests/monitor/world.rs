@@ -84,7 +84,7 @@ impl World {
     pub fn request(&self, script: &str) -> StartRequest {
         StartRequest {
             plan: self.plan(script),
-            namespaces: [false; 4],
+            namespaces: [false; 5],
             record_dir: self.base.join("record"),
             run_dir: self.base.join("run"),
             log: LogConfig::JsonFile { path: self.log(), max_size: 0, max_files: 1 },
