@@ -4,6 +4,7 @@ mod api;
 mod bad_input;
 mod containers;
 mod exec;
+mod health;
 mod images;
 mod isolation;
 mod kit;

@@ -1,7 +1,8 @@
 //! Restart policies: what starts again, when it doesn't, and what an engine that begins does.
 
 use anyhow::{Result, ensure};
-use naru_testkit::{Engine, eventually};
+use naru_testkit::{Client, Engine, eventually};
+use naru_tests::only_naru;
 
 /// Ends at once, with a failure.
 const FAILS: [&str; 4] = ["busybox", "sh", "-c", "exit 3"];
@@ -12,12 +13,12 @@ fn engine() -> Result<Engine> {
     Ok(engine)
 }
 
-/// Waits until it waits for a restart that is at least a second away.
-fn wait_for_a_pause(engine: &Engine, name: &str) -> Result<()> {
-    eventually("a long pause", || {
-        let said = engine.cli().inspect(name, "{{.RestartCount}} {{.State.Restarting}}")?;
-        let (count, restarting) = said.split_once(' ').unwrap_or_default();
-        ensure!(count.parse::<u32>()? >= 5 && restarting == "true", "{said}");
+/// What `docker` says with these arguments once it finds the container waiting: most of the time, but not always.
+fn said_while_waiting(cli: &Client, args: &[&str], wanted: &str) -> Result<()> {
+    eventually(wanted, || {
+        let done = cli.run(args)?;
+        let said = format!("{}{}", done.stdout, done.stderr);
+        ensure!(said.contains(wanted), "{said}");
         Ok(())
     })
 }
@@ -29,16 +30,14 @@ fn what_waits_for_a_restart_takes_every_command() -> Result<()> {
     for name in ["stopped", "killed", "removed", "policed"] {
         cli.ok([&["run", "-d", "--restart", "always", "--name", name], &FAILS[..]].concat())?;
     }
+    let state = "{{.State.Status}} {{.State.Running}} {{.State.Restarting}} {{.State.Pid}}";
     for name in ["stopped", "killed", "removed", "policed"] {
-        wait_for_a_pause(&engine, name)?;
+        cli.wait_for(name, state, "restarting true true 0")?;
     }
-    let said = cli.ok(["ps", "--filter", "name=stopped", "--format", "{{.Status}}"])?;
-    assert!(said.starts_with("Restarting (3) ") && said.ends_with(" ago"), "{said}");
-    assert_eq!(cli.inspect("stopped", "{{.State.Status}} {{.State.Running}} {{.State.Pid}}")?, "restarting true 0");
-    let said = cli.fails(1, ["exec", "stopped", "true"])?;
-    assert!(said.contains("is restarting, wait until the container is running"), "{said}");
-    let said = cli.fails(1, ["pause", "stopped"])?;
-    assert!(said.contains("is restarting, wait until the container is running"), "{said}");
+    said_while_waiting(&cli, &["ps", "--filter", "name=stopped", "--format", "{{.Status}}"], "Restarting (3) ")?;
+    let restarting = "is restarting, wait until the container is running";
+    said_while_waiting(&cli, &["exec", "stopped", "true"], restarting)?;
+    said_while_waiting(&cli, &["pause", "stopped"], restarting)?;
     cli.fails(1, ["rm", "stopped"])?;
     cli.ok(["stop", "stopped"])?;
     assert_eq!(cli.inspect("stopped", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 3");
@@ -46,7 +45,9 @@ fn what_waits_for_a_restart_takes_every_command() -> Result<()> {
     cli.wait_for("killed", "{{.State.Status}} {{.State.Restarting}}", "exited false")?;
     cli.ok(["rm", "-f", "removed"])?;
     // It settles at the next chance.
-    cli.ok(["update", "--restart", "no", "policed"])?;
+    if !only_naru("dockerd updates no container that waits") {
+        cli.ok(["update", "--restart", "no", "policed"])?;
+    }
     cli.ok(["stop", "policed"])?;
     assert_eq!(cli.ok(["ps", "-q"])?, "");
     engine.finish()

@@ -205,7 +205,7 @@ mod tests {
                     Response::Failed { class: naru_base::Class::Conflict, message: String::new(), exit_code: code };
                 wire::send_all(&there, &Message::Reply(Numbered { seq, body }), &[]).unwrap();
             }
-            let record = ExitRecord { version: 1, exit_code: 7, oom_killed: false, finished_at: 0 };
+            let record = ExitRecord { exit_code: 7, ..ExitRecord::default() };
             wire::send_all(&there, &Message::Event(Event::Exited(record)), &[]).unwrap();
         });
         let (descriptor, _other) = rustix::pipe::pipe().unwrap();

@@ -62,6 +62,9 @@ impl Engine {
             for (id, pid) in &state.execs {
                 self.execs.take_up(&container.id, id, *pid);
             }
+            if state.health.is_some() {
+                container.change(|r| r.state.health.clone_from(&state.health));
+            }
             container.set_monitor(Some(monitor));
             return Ok(self.take_up_network(container, descriptors));
         }
@@ -77,10 +80,10 @@ impl Engine {
         let this_boot = container.read(|r| r.state.boot_id == self.boot_id);
         let record =
             self.read_exit_record(&container.id).filter(|e| e.finished_at > finished_at).unwrap_or(ExitRecord {
-                version: 1,
                 exit_code: if this_boot { 137 } else { LOST },
-                oom_killed: false,
                 finished_at: crate::clock::now(),
+                unseen: true,
+                ..ExitRecord::default()
             });
         if this_boot {
             self.kill_remains(container);

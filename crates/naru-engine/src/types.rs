@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+pub use naru_monitor::protocol::{HealthResult, HealthState, HealthStatus};
+
 /// Nanoseconds since the Unix epoch; 0 for "never".
 pub type UnixNanos = i64;
 
@@ -413,6 +415,8 @@ pub struct ContainerView {
     pub finished_at: UnixNanos,
     /// How often its policy started it again.
     pub restart_count: i64,
+    /// Its health, if that is checked.
+    pub health: Option<HealthState>,
     /// Mounts, without the default ones.
     pub mounts: Vec<MountView>,
     /// Network endpoints by network name.

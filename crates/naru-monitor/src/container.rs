@@ -2,9 +2,10 @@
 
 use crate::client::{self, Client};
 use crate::exits;
+use crate::health::{self, Health};
 use crate::listener::Listener;
 use crate::log::JsonLog;
-use crate::protocol::{ExecRequest, ExitRecord, StartRequest};
+use crate::protocol::{ExecRequest, ExitRecord, MemoryAtEnd, StartRequest};
 use crate::session::Session;
 use crate::streams::{self, Wanted};
 use crate::timestamp;
@@ -30,6 +31,8 @@ pub(crate) struct Container {
     cgroup: Option<Cgroup>,
     record_dir: OwnedFd,
     volatile: bool,
+    /// The last signal that an engine had sent.
+    pub asked_signal: Option<i32>,
     /// Kills for want of memory that have been seen.
     oom_kills: u64,
 }
@@ -58,9 +61,25 @@ impl Container {
     /// # Errors
     /// It can't be had as planned, or its program can't be executed; nothing is left behind then, and the clients have got their
     /// preambles.
-    pub(crate) fn start(request: StartRequest, descriptors: Vec<OwnedFd>) -> Result<(Self, Facts), StartError> {
-        let StartRequest { plan, namespaces, record_dir, run_dir, log, stdin_open, stdin_once, volatile, attaches } =
-            request;
+    ///
+    /// `wanted` tells, when the container can be found by its socket and before anything of it exists, whether anyone still waits for it.
+    pub(crate) fn start(
+        request: StartRequest,
+        descriptors: Vec<OwnedFd>,
+        wanted: impl FnOnce() -> bool,
+    ) -> Result<(Self, Facts, Option<Health>), StartError> {
+        let StartRequest {
+            plan,
+            namespaces,
+            record_dir,
+            run_dir,
+            log,
+            stdin_open,
+            stdin_once,
+            volatile,
+            attaches,
+            health,
+        } = request;
         let mut descriptors = descriptors.into_iter();
         let joined = take_namespaces(namespaces, &mut descriptors)?;
         let terminal = plan.process.terminal;
@@ -69,6 +88,10 @@ impl Container {
         let record_dir = open_folder(&record_dir)?;
         exits::remove_record(&record_dir).map_err(Error::from)?;
         let listener = Listener::bind(open_folder(&run_dir)?)?;
+        // An engine that came since has found nothing, and looks no more: this start was never answered, so it never was.
+        if !wanted() {
+            return Err(StartError::system("the engine is gone"));
+        }
         let log = JsonLog::open(&log)?;
         let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
         let mut started = naru_runtime::prepare(&plan, joined, stdio)?.start()?;
@@ -87,9 +110,10 @@ impl Container {
             cgroup,
             record_dir,
             volatile,
+            asked_signal: None,
             oom_kills: 0,
         };
-        Ok((container, facts))
+        Ok((container, facts, health.map(Health::new)))
     }
 
     /// Starts a further process; `stream` is the client's. A failure is told to the client on its stream.
@@ -135,6 +159,20 @@ impl Container {
         Ok((started, ends))
     }
 
+    /// A check of its health that is a process.
+    ///
+    /// # Errors
+    /// As [`Container::exec`].
+    pub(crate) fn check_session(&self, id: &str, process: &Process) -> Result<Session, StartError> {
+        let (started, ends) = self.exec_process(process, Wanted { terminal: false, input: false, output: true })?;
+        Ok(Session::new(Some(id.to_owned()), started, ends).with_capture(health::capture()))
+    }
+
+    /// Whether its processes stand still: a further one would, too.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+    }
+
     /// The network namespace of its own, while its first process is there.
     pub(crate) fn network_namespace(&self) -> Option<OwnedFd> {
         if self.namespaces.net == Namespace::Host {
@@ -161,10 +199,20 @@ impl Container {
     }
 
     /// Writes down how it ended, and takes its socket and its cgroup away: whoever hears of the end may start it again at once.
-    pub(crate) fn end(&mut self, exit_code: i32) -> ExitRecord {
+    pub(crate) fn end(&mut self, exit_code: i32, health: Option<&Health>) -> ExitRecord {
         let oom_killed = self.was_out_of_memory() || self.oom_kills > 0;
         let finished_at = timestamp::now();
-        let record = ExitRecord { version: exits::RECORD_VERSION, exit_code, oom_killed, finished_at };
+        let record = ExitRecord {
+            version: exits::RECORD_VERSION,
+            exit_code,
+            oom_killed,
+            finished_at,
+            signal: self.main.signal(),
+            asked_signal: self.asked_signal,
+            unhealthy: health.and_then(Health::acted),
+            memory: oom_killed.then(|| self.memory_at_end()),
+            unseen: false,
+        };
         // On a full disk the engine still hears it; one that isn't there will find the container dead.
         let _ = exits::write_record(&self.record_dir, &record, self.volatile);
         self.listener = None;
@@ -173,6 +221,13 @@ impl Container {
             let _ = cgroup.remove();
         }
         record
+    }
+}
+
+impl Container {
+    fn memory_at_end(&self) -> MemoryAtEnd {
+        let stats = self.cgroup.as_ref().and_then(|cgroup| cgroup.stats().ok()).unwrap_or_default();
+        MemoryAtEnd { limit: stats.memory.limit, peak: stats.memory.max_usage, kills: self.oom_kills }
     }
 }
 

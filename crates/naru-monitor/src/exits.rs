@@ -8,13 +8,16 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 /// The version of [`ExitRecord`] that is written.
 pub(crate) const RECORD_VERSION: u32 = 1;
 
-/// Reaps a child that has ended: its exit code, or 128 and the signal.
-pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Option<i32> {
+/// Reaps a child that has ended: its exit code, or 128 and the signal; and the signal.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Option<(i32, Option<i32>)> {
     match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)) {
         Ok(None) => None,
-        Ok(Some(status)) => status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)),
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Some((code, None)),
+            (None, signal) => signal.map(|signal| (128 + signal, Some(signal))),
+        },
         // Someone else has reaped our child: nobody can tell any more how it ended.
-        Err(_) => Some(255),
+        Err(_) => Some((255, None)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The monitor: one thread that waits for everything about one container, and does one small thing after another.
 
 use crate::container::Container;
+use crate::health::{Health, HealthSource};
 use crate::peer::Peer;
 use crate::protocol::Event;
 use crate::session::{Session, Source};
@@ -31,6 +32,7 @@ pub(crate) struct Monitor {
     pub(crate) peers: Vec<Peer>,
     pub(crate) container: Option<Container>,
     pub(crate) execs: Vec<Session>,
+    pub(crate) health: Option<Health>,
     /// Execs whose end nobody heard.
     pub(crate) ended_execs: VecDeque<(String, i32)>,
     /// A start has failed: there is nothing more to do.
@@ -49,6 +51,7 @@ enum Token {
     Peer(usize),
     Main(Source),
     Exec(usize, Source),
+    Health(HealthSource),
 }
 
 /// Everything that is waited for at once.
@@ -106,7 +109,8 @@ impl Monitor {
     fn deadline(&self) -> Option<Instant> {
         let sessions = self.execs.iter().chain(self.container.as_ref().map(|c| &c.main));
         let idle = self.stretched.then(|| Instant::now() + IDLE);
-        sessions.filter_map(Session::deadline).chain(idle).min()
+        let health = self.health.as_ref().map(Health::deadline);
+        sessions.filter_map(Session::deadline).chain(idle).chain(health).min()
     }
 
     fn poll(&self, timeout: Option<&Timespec>) -> Vec<(Token, PollFlags)> {
@@ -121,6 +125,9 @@ impl Monitor {
             }
             container.main.watch(&mut |source, fd, flags| waits.add(Token::Main(source), fd, flags));
         }
+        if let Some(health) = &self.health {
+            health.watch(&mut |source, fd, flags| waits.add(Token::Health(source), fd, flags));
+        }
         for (at, exec) in self.execs.iter().enumerate() {
             exec.watch(&mut |source, fd, flags| waits.add(Token::Exec(at, source), fd, flags));
         }
@@ -134,6 +141,11 @@ impl Monitor {
             Token::Main(source) => {
                 if let Some(container) = &mut self.container {
                     container.main.handle(source, flags, &mut self.chunk, &mut self.events);
+                }
+            }
+            Token::Health(source) => {
+                if let Some(health) = &mut self.health {
+                    health.handle(source, flags, &mut self.chunk);
                 }
             }
             Token::Exec(at, source) => {
@@ -175,6 +187,9 @@ impl Monitor {
             session.settle(now, &mut self.chunk, &mut self.events);
         }
         self.tell_ended_execs(|exec| exec.is_complete(now));
+        if let (Some(health), Some(container)) = (&mut self.health, &self.container) {
+            health.tend(container, now, &mut self.events);
+        }
         self.end_container(now);
         for event in std::mem::take(&mut self.events) {
             self.tell(&event);
@@ -212,7 +227,7 @@ impl Monitor {
         self.execs.iter_mut().for_each(Session::reap);
         self.tell_ended_execs(|_| true);
         let Some(container) = &mut self.container else { return };
-        let record = container.end(exit_code);
+        let record = container.end(exit_code, self.health.take().as_ref());
         container.main.set_told();
         // Clients first: whoever waits for the end may then read all output. Slow ones are served after it.
         container.main.settle(now, &mut self.chunk, &mut self.events);

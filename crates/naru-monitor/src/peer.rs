@@ -2,6 +2,7 @@
 
 use crate::protocol::{Event, Message, Numbered, Request, Response};
 use crate::wire::{self, Decoder, WireError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -49,6 +50,13 @@ impl Peer {
     /// Whether the connection is over.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether the other end is there now.
+    pub(crate) fn is_there(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::empty())];
+        let asked = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        !self.gone && asked.is_ok() && !fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Everything that has arrived. The end of the connection, or nonsense on it, ends it.

@@ -10,7 +10,9 @@
 use naru_base::Class;
 use naru_runtime::plan::{Plan, Process};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The newest version of this protocol; an engine speaks it and every older one that it may meet.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -92,6 +94,121 @@ pub struct StartRequest {
     pub volatile: bool,
     /// Clients attached from the first byte on.
     pub attaches: Vec<Attach>,
+    /// How its health is checked, if it is.
+    #[serde(default)]
+    pub health: Option<HealthPlan>,
+}
+
+/// How a container's health is checked: everything decided, no default left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthPlan {
+    /// The check.
+    pub probe: Probe,
+    /// Pause between the end of a check and the next.
+    pub interval: Duration,
+    /// A check that takes longer is killed, and has failed.
+    pub timeout: Duration,
+    /// Failures do not count so long after the start, until the first success.
+    pub start_period: Duration,
+    /// The pause meanwhile.
+    pub start_interval: Duration,
+    /// So many failures in a row make it unhealthy.
+    pub retries: u32,
+    /// What follows then.
+    pub on_unhealthy: OnUnhealthy,
+    /// The signal that asks it to end, for [`OnUnhealthy::Stop`] and [`OnUnhealthy::Restart`].
+    pub stop_signal: i32,
+    /// When it is killed after that.
+    pub stop_timeout: Duration,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// A process in the container; 0 is healthy.
+    Command(Box<Process>),
+    /// A GET request from within the container's network; a status from 200 to 399 is healthy.
+    Http {
+        /// Where to.
+        address: SocketAddr,
+        /// The `Host` header.
+        host: String,
+        /// Path and query.
+        path: String,
+    },
+    /// A connection from within the container's network.
+    Tcp {
+        /// Where to.
+        address: SocketAddr,
+    },
+}
+
+/// What follows when a container becomes unhealthy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnhealthy {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is killed; its restart policy judges that end.
+    Kill,
+    /// It is stopped, and stays so.
+    Stop,
+    /// It is stopped, and started again by the engine.
+    Restart,
+}
+
+/// docker's word for a container's health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthStatus {
+    /// No check has succeeded yet, nor have enough failed.
+    #[default]
+    Starting,
+    /// The last checks say so.
+    Healthy,
+    /// As many checks in a row have failed as may.
+    Unhealthy,
+}
+
+/// How one check ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthResult {
+    /// When it began, in nanoseconds since the Unix epoch.
+    pub start: i64,
+    /// When it ended.
+    pub end: i64,
+    /// 0 for healthy; -1 when it could not be run, or took too long.
+    pub exit_code: i32,
+    /// What it said, at most 4096 bytes.
+    pub output: String,
+}
+
+/// A container's health.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthState {
+    /// Now.
+    pub status: HealthStatus,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The last five results, oldest first.
+    pub log: Vec<HealthResult>,
+}
+
+/// What a monitor tells of one check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// The check's id, 64 hexadecimal digits.
+    pub check: String,
+    /// How it ended.
+    pub result: HealthResult,
+    /// What the container is now.
+    pub status: HealthStatus,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// Whether the status was another one before.
+    pub changed: bool,
 }
 
 /// How output is kept.
@@ -186,6 +303,9 @@ pub struct MonitorState {
     pub execs: Vec<(String, i32)>,
     /// Execs that ended while no engine listened (the last 64).
     pub ended_execs: Vec<(String, i32)>,
+    /// Its health, if that is checked.
+    #[serde(default)]
+    pub health: Option<HealthState>,
 }
 
 /// Monitor to engine, unasked.
@@ -208,6 +328,8 @@ pub enum Event {
     },
     /// The kernel killed something in the container's cgroup for want of memory.
     OutOfMemory,
+    /// A check of its health has ended.
+    Health(Box<HealthReport>),
 }
 
 /// Monitor to engine.
@@ -221,7 +343,7 @@ pub enum Message {
 }
 
 /// How a container ended; written durably by its monitor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
     /// Format version, 1.
     pub version: u32,
@@ -231,4 +353,30 @@ pub struct ExitRecord {
     pub oom_killed: bool,
     /// When, in nanoseconds since the Unix epoch.
     pub finished_at: i64,
+    /// The signal that ended its first process, if one did.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// The last signal that an engine had its monitor send to it.
+    #[serde(default)]
+    pub asked_signal: Option<i32>,
+    /// What was done because it was unhealthy.
+    #[serde(default)]
+    pub unhealthy: Option<OnUnhealthy>,
+    /// What it used when the kernel killed for want of memory.
+    #[serde(default)]
+    pub memory: Option<MemoryAtEnd>,
+    /// Nobody saw the end: it is what was concluded from its absence.
+    #[serde(default)]
+    pub unseen: bool,
+}
+
+/// Memory of a container in which the kernel killed something for want of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryAtEnd {
+    /// Its limit in bytes; `None` when the machine's memory was the limit.
+    pub limit: Option<u64>,
+    /// The most that it used, in bytes, where the kernel tells.
+    pub peak: Option<u64>,
+    /// How many processes were killed.
+    pub kills: u64,
 }

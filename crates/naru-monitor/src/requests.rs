@@ -2,6 +2,7 @@
 
 use crate::container::{Container, Facts};
 use crate::monitor::Monitor;
+use crate::peer::Peer;
 use crate::protocol::{Attach, ExecRequest, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest};
 use crate::session::Session;
 use naru_base::Class;
@@ -38,6 +39,7 @@ impl Monitor {
             start_time: container.main.start_time,
             execs: running.map(|e| (e.exec.clone().unwrap_or_default(), e.pid.as_raw_nonzero().get())).collect(),
             ended_execs: self.ended_execs.drain(..).collect(),
+            health: self.health.as_ref().map(|h| h.state().clone()),
         };
         (Response::Hello(Box::new(state)), container.network_namespace().into_iter().collect())
     }
@@ -46,9 +48,11 @@ impl Monitor {
         if self.container.is_some() || self.failed {
             return failed(Class::Conflict, "the container has been started already");
         }
-        match Container::start(request, descriptors) {
-            Ok((container, facts)) => {
+        let peers = &self.peers;
+        match Container::start(request, descriptors, || peers.iter().any(Peer::is_there)) {
+            Ok((container, facts, health)) => {
                 self.container = Some(container);
+                self.health = health;
                 started(facts)
             }
             Err(error) => {
@@ -90,14 +94,19 @@ impl Monitor {
         }
     }
 
-    fn signal(&self, exec: Option<&str>, signal: i32) -> Response {
+    fn signal(&mut self, exec: Option<&str>, signal: i32) -> Response {
         // Not reaped yet, so the number can't be another process's.
         let pid = match self.running(exec) {
             Ok(session) => session.pid.as_raw_nonzero().get(),
             Err(response) => return response,
         };
         match naru_sys::signals::send(pid, signal) {
-            Ok(()) => Response::Done,
+            Ok(()) => {
+                if let (None, Some(container)) = (exec, &mut self.container) {
+                    container.asked_signal = Some(signal);
+                }
+                Response::Done
+            }
             Err(errno) => failed(Class::System, &format!("send signal {signal}: {errno}")),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Heard};
 use crate::exits;
+use crate::health_state::Capture;
 use crate::log::JsonLog;
 use crate::protocol::{Attach, Event};
 use crate::streams::{Ends, Input};
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     outputs: [Option<OwnedFd>; 2],
     clients: Vec<Client>,
     log: Option<JsonLog>,
+    /// Keeps the beginning of its output, for a check of the container's health.
+    capture: Option<Capture>,
     /// Close the input when a client's input ends.
     input_once: bool,
     /// Whether its end has been told.
@@ -44,6 +47,7 @@ pub(crate) struct Session {
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     code: i32,
+    signal: Option<i32>,
     /// When its streams are given up.
     deadline: Instant,
 }
@@ -75,6 +79,7 @@ impl Session {
             outputs: ends.outputs,
             clients: Vec::new(),
             log: None,
+            capture: None,
             input_once: false,
             told: false,
         }
@@ -90,6 +95,16 @@ impl Session {
         Self { log, ..self }
     }
 
+    /// Keeping the beginning of its output.
+    pub(crate) fn with_capture(self, capture: Capture) -> Self {
+        Self { capture: Some(capture), ..self }
+    }
+
+    /// What was kept of its output.
+    pub(crate) fn captured(&self) -> String {
+        self.capture.as_ref().map(Capture::text).unwrap_or_default()
+    }
+
     /// With an input that ends with the first client's.
     pub(crate) fn with_input_once(self, input_once: bool) -> Self {
         Self { input_once, ..self }
@@ -103,6 +118,11 @@ impl Session {
     /// 0 to 255, or 128 and the signal, once it has ended.
     pub(crate) fn exit_code(&self) -> Option<i32> {
         self.ended.map(|ended| ended.code)
+    }
+
+    /// The signal that ended it, if one did.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        self.ended.and_then(|ended| ended.signal)
     }
 
     /// Connects a client.
@@ -185,8 +205,8 @@ impl Session {
 
     /// Takes its exit code if it has ended.
     pub(crate) fn reap(&mut self) {
-        if let Some(code) = exits::reap(self.pidfd.as_fd()) {
-            self.ended = Some(Ended { code, deadline: Instant::now() + DRAIN_LIMIT });
+        if let Some((code, signal)) = exits::reap(self.pidfd.as_fd()) {
+            self.ended = Some(Ended { code, signal, deadline: Instant::now() + DRAIN_LIMIT });
         }
     }
 
@@ -202,6 +222,9 @@ impl Session {
                 self.clients.iter_mut().filter(|c| c.wants(which)).for_each(|c| c.send(which, output));
                 if let Some(log) = &mut self.log {
                     log.write(which, output);
+                }
+                if let Some(capture) = &mut self.capture {
+                    capture.take(output);
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -4,7 +4,7 @@ use super::config::Config;
 use super::host_config::HostConfig;
 use super::network::EndpointSettings;
 use super::time::rfc3339;
-use naru_engine::types::{ContainerView, EndpointView, MountView, PortBinding, Status};
+use naru_engine::types::{ContainerView, EndpointView, HealthState, MountView, PortBinding, Status};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,6 +60,37 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<HealthLog>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthLog {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
+}
+
+impl Health {
+    fn of(state: &HealthState) -> Self {
+        let log = state.log.iter().map(|result| HealthLog {
+            start: rfc3339(result.start),
+            end: rfc3339(result.end),
+            exit_code: result.exit_code,
+            output: result.output.clone(),
+        });
+        Self { status: state.status.as_str(), failing_streak: state.failing_streak, log: log.collect() }
+    }
 }
 
 /// Where layers are.
@@ -202,6 +233,7 @@ impl State {
             error: view.error.clone(),
             started_at: rfc3339(view.started_at),
             finished_at: rfc3339(view.finished_at),
+            health: view.health.as_ref().map(Health::of),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::container::{MountPoint, mount_points};
 use super::network::EndpointSettings;
 use super::time::{now, seconds};
 use naru_base::human::human_since;
-use naru_engine::types::{ContainerView, Status, UnixNanos};
+use naru_engine::types::{ContainerView, HealthState, HealthStatus, Status, UnixNanos};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -129,7 +129,13 @@ fn ports(view: &ContainerView) -> Vec<Port> {
 fn status(view: &ContainerView, now: UnixNanos) -> String {
     let since = |then: UnixNanos| human_since(seconds(now), seconds(then));
     match view.status {
-        Status::Running => format!("Up {}", since(view.started_at)),
+        Status::Running => match &view.health {
+            None => format!("Up {}", since(view.started_at)),
+            Some(HealthState { status: HealthStatus::Starting, .. }) => {
+                format!("Up {} (health: starting)", since(view.started_at))
+            }
+            Some(health) => format!("Up {} ({})", since(view.started_at), health.status.as_str()),
+        },
         Status::Paused => format!("Up {} (Paused)", since(view.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", view.exit_code, since(view.finished_at)),
         Status::Removing => "Removal In Progress".into(),

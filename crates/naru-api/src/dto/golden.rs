@@ -32,6 +32,7 @@ pub(crate) fn container_view() -> ContainerView {
         started_at: 0,
         finished_at: 0,
         restart_count: 0,
+        health: None,
         mounts: Vec::new(),
         endpoints: BTreeMap::new(),
         sandbox_id: String::new(),

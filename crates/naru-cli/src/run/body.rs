@@ -217,6 +217,9 @@ pub fn build(m: &Matches, detached: bool, proxies: &[(String, String)]) -> Resul
     check_modes(m)?;
     create.env = some(variables(m, proxies)?);
     create.labels = environment::labels(&m.list("label-file"), &m.list("label"))?;
+    if !m.str("health-on-failure").is_empty() {
+        create.labels.insert("naru.health-on-failure".into(), m.str("health-on-failure").into());
+    }
     create.hostname = m.str("hostname").to_owned();
     create.domainname = m.str("domainname").to_owned();
     create.user = m.str("user").to_owned();

@@ -44,6 +44,11 @@ pub static FLAGS: &[Flag] = &[
     flag("group-add", List, "Add additional groups to join"),
     flag("health-cmd", Str, "Command to run to check health"),
     flag("health-interval", Duration, "Time between running the check (ms|s|m|h)"),
+    flag(
+        "health-on-failure",
+        Str,
+        "What to do with an unhealthy container (\"none\", \"kill\", \"stop\", \"restart\")",
+    ),
     flag("health-retries", Int, "Consecutive failures needed to report unhealthy"),
     flag("health-start-interval", Duration, "Time between running the check during the start period (ms|s|m|h)"),
     flag(

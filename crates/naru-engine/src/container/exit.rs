@@ -20,6 +20,7 @@ impl Engine {
             Event::ExecExited { id: exec, exit_code } => self.exec_ended(&container, &exec, exit_code),
             Event::Detached { exec: None } => self.container_event(&container, "detach", &[]),
             Event::Detached { exec: Some(exec) } => self.exec_detached(&container, &exec),
+            Event::Health(report) => self.health_checked(&container, *report),
             Event::OutOfMemory => self.container_event(&container, "oom", &[]),
         }
     }
@@ -29,10 +30,10 @@ impl Engine {
         let Some(container) = self.containers.by_id(id) else { return };
         let found = self.read_exit_record(id);
         let record = found.clone().unwrap_or_else(|| ExitRecord {
-            version: 1,
             exit_code: 137,
-            oom_killed: false,
             finished_at: clock::now(),
+            unseen: true,
+            ..ExitRecord::default()
         });
         // While a start is under way its request fails by this, or its end is kept already.
         if container.keep_end(&record) || container.monitor().is_none() {
@@ -67,6 +68,7 @@ impl Engine {
             }
             let lasted = record.finished_at.saturating_sub(r.state.started_at);
             r.state.end(record.exit_code, record.oom_killed, record.finished_at);
+            super::health::after_change(r, false);
             super::restart::judge_end(r, record, lasted);
             Some(lasted)
         });

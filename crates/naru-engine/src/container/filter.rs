@@ -117,7 +117,7 @@ impl<'a> Compiled<'a> {
         (self.names.is_empty() || self.names.iter().any(named))
             && self.any("id", |v| view.id.as_str().starts_with(v))
             && self.any("status", |v| view.status.as_str() == v)
-            && self.any("health", |v| v == "none")
+            && self.any("health", |v| v == view.health.as_ref().map_or("none", |h| h.status.as_str()))
             && self.any("expose", |v| view.config.exposed_ports.contains(&port(v)))
             && self.any("publish", |v| view.ports.contains_key(&port(v)))
             && self.any("is-task", |v| v == "false")

@@ -11,6 +11,7 @@ mod create;
 mod exit;
 mod files;
 mod filter;
+mod health;
 mod logs;
 mod merge;
 mod mounts;

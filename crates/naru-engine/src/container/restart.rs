@@ -9,7 +9,7 @@ use crate::types::{NamespaceMode, NetworkMode, Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::Id;
 use naru_fs::Durability;
-use naru_monitor::protocol::ExitRecord;
+use naru_monitor::protocol::{ExitRecord, OnUnhealthy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,15 @@ pub(crate) fn judge_end(record: &mut Record, end: &ExitRecord, lasted: i64) {
         exit_code: end.exit_code,
         // A clock that was set back makes it negative.
         lasted: Duration::from_nanos(u64::try_from(lasted).unwrap_or(0)),
-        by_hand: state.stopped_by_hand,
-        unhealthy: false,
+        by_hand: state.stopped_by_hand || end.unhealthy == Some(OnUnhealthy::Stop),
+        unhealthy: end.unhealthy == Some(OnUnhealthy::Restart),
         restarts: state.restart_count,
         last_pause: Duration::from_millis(state.backoff_ms),
     };
     if let Some(pause) = restart_policy::after_end(&record.host.restart, ended) {
         let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         record.state.await_restart(pause, clock::now());
+        record.state.by_policy = !ended.unhealthy;
     }
 }
 
@@ -54,7 +55,7 @@ impl Engine {
         if !container.holds_restart_ticket(ticket) || container.status() != Status::Restarting {
             return;
         }
-        if container.read(|r| r.state.backoff_ms > 0 && !restart_policy::is_set(&r.host.restart)) {
+        if container.read(|r| r.state.by_policy && !restart_policy::is_set(&r.host.restart)) {
             // The policy has been taken away meanwhile.
             self.give_up_restart(container);
             return;

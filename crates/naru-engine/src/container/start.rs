@@ -79,6 +79,7 @@ impl Engine {
             stdin_once: record.config.stdin_once,
             volatile: record.host.auto_remove,
             attaches,
+            health: self.health_plan(&record)?,
         };
         let monitor = self.spawner.spawn(self, container)?;
         let descriptors = in_order(joined, streams);
@@ -111,6 +112,7 @@ impl Engine {
         let durability = container.change(|r| {
             let news = r.state.started_at == 0 || r.state.stopped_by_hand;
             r.state.begin(pid, start_time, &self.boot_id, now);
+            super::health::after_change(r, true);
             if let Some(sandbox) = &sandbox {
                 r.state.sandbox_id = sandbox.id.clone();
                 r.state.endpoints = sandbox.endpoints.clone();
@@ -135,12 +137,8 @@ impl Engine {
             r.state.fail_start(failure.exit_code, failure.error.message(), clock::now());
             // A user is told, and decides; a policy goes on: what was missing may come back.
             if by_policy {
-                let end = ExitRecord {
-                    version: 1,
-                    exit_code: failure.exit_code,
-                    oom_killed: false,
-                    finished_at: r.state.finished_at,
-                };
+                let finished_at = r.state.finished_at;
+                let end = ExitRecord { exit_code: failure.exit_code, finished_at, ..ExitRecord::default() };
                 super::restart::judge_end(r, &end, 0);
             }
         });

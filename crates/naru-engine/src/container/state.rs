@@ -17,7 +17,7 @@
 //! shown otherwise. Whatever changes the state and takes time holds the container's operation lock; an end comes when it comes, and is the
 //! only change without it.
 
-use crate::types::{EndpointView, Status, UnixNanos};
+use crate::types::{EndpointView, HealthState, Status, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,12 @@ pub(crate) struct State {
     /// When it is to be started again; only of meaning while restarting.
     #[serde(default)]
     pub restart_at: UnixNanos,
+    /// The restart to come is its policy's, not its health check's.
+    #[serde(default)]
+    pub by_policy: bool,
+    /// Its health, if that is checked.
+    #[serde(default)]
+    pub health: Option<HealthState>,
 }
 
 impl Default for State {
@@ -70,6 +76,8 @@ impl Default for State {
             endpoint: None,
             backoff_ms: 0,
             restart_at: 0,
+            by_policy: false,
+            health: None,
         }
     }
 }

@@ -42,6 +42,7 @@ impl Engine {
             started_at: record.state.started_at,
             finished_at: record.state.finished_at,
             restart_count: record.state.restart_count,
+            health: record.state.health,
             mounts: record.mounts.into_iter().map(|m| m.view).collect(),
             endpoints: record.state.endpoints,
             sandbox_id: record.state.sandbox_id,

@@ -92,6 +92,7 @@ impl World {
             stdin_once: false,
             volatile: true,
             attaches: Vec::new(),
+            health: None,
         }
     }
 
