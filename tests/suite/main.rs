@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod containers;
+mod cp;
 mod exec;
 mod health;
 mod images;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use naru_base::{Error, Result};
-use naru_engine::ArchiveStat;
+use naru_engine::{ArchiveStat, UnpackOptions};
 use serde::Serialize;
 
 /// Header with what the path is.
@@ -61,9 +61,12 @@ pub(crate) async fn get(call: Call) -> Result<Reply> {
 /// PUT /containers/{id}/archive
 pub(crate) async fn put(mut call: Call) -> Result<Reply> {
     let path = path(&call)?.to_owned();
-    let (keep_kind, copy_ids) = (call.query.flag("noOverwriteDirNonDir"), call.query.flag("copyUIDGID"));
+    let options = UnpackOptions {
+        keep_kind: call.query.flag("noOverwriteDirNonDir"),
+        as_container_user: call.query.flag("copyUIDGID"),
+    };
     let body = call.stream_body();
-    call.engine.archive_put(&call.name, &path, body, keep_kind, copy_ids).await?;
+    call.engine.archive_put(&call.name, &path, body, options).await?;
     Ok(Reply::status(StatusCode::OK))
 }
 

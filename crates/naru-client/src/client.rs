@@ -220,7 +220,8 @@ impl Client {
     }
 
     fn exchange(&self, request: &mut Request<'_>, upgrade: bool) -> Result<(Stream, Head)> {
-        if !request.is_repeatable() {
+        // A refusal of HEAD has no text that could tell the version.
+        if !request.is_repeatable() || request.method == Method::Head {
             self.negotiate()?;
         }
         let prefix = format!("/v{}", self.version());

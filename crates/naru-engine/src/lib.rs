@@ -24,7 +24,7 @@ pub mod types;
 mod volume_use;
 mod volumes;
 
-pub use container::{ArchiveStat, AttachTicket, StatsSample};
+pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
 pub use exec::ExecTicket;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};

@@ -1,20 +1,197 @@
-//! A container's whole file tree, read from outside: through its first process while it runs, and otherwise by a detached overlay that only
-//! this process sees and that is gone when it lets go.
+//! A container's file tree, looked at and changed from outside.
+//!
+//! A [`View`] is a mount namespace of one thread's own: the container's root, with its volumes and binds in their places, and nothing of
+//! the host's beside it. Neither `/proc`, `/sys` nor what the container has mounted itself is in it. It ends with the thread. The
+//! container's processes may change the tree meanwhile: whoever works in a view resolves paths by its [`Root`] alone.
 
 use naru_base::error::Context as _;
 use naru_base::{Error, Result};
 use naru_fs::Root;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+use naru_runtime::plan::{IdMap, IdRange, Rootfs};
+use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
+use naru_sys::namespace::{NewNamespace, unshare};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
+use rustix::thread::{
+    CapabilitiesSecureBits, LinkNameSpaceType, capabilities_secure_bits, move_into_link_name_space,
+    set_capabilities_secure_bits,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tokio::sync::oneshot;
 
-/// The root of a running container.
+/// overlayfs's and tmpfs's numbers (linux/magic.h).
+const OVERLAY: i64 = 0x794c_7630;
+const TMPFS: i64 = 0x0102_1994;
+
+/// Where the root comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Base {
+    /// Layers, top first, read-only. A running container's writable layer may be the first.
+    Layers(Vec<PathBuf>),
+    /// The mount that a running container has, by its first process.
+    Running(i32),
+    /// A mount of our own: nothing else may have one of the same folders meanwhile.
+    Stopped(Rootfs),
+}
+
+/// What is shown at a place in the view.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Absolute, inside.
+    pub target: PathBuf,
+    /// A path of the host; `None` for the memory file system that a running container has there.
+    pub source: Option<PathBuf>,
+    /// With what is mounted below.
+    pub recursive: bool,
+    /// Can't be written.
+    pub readonly: bool,
+}
+
+/// What a view is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct ViewPlan {
+    /// Its root.
+    pub base: Base,
+    /// The root can't be written.
+    pub readonly: bool,
+    /// Parents first.
+    pub places: Vec<Place>,
+    /// The running container's first process, for memory file systems.
+    pub pid: Option<i32>,
+    /// A folder of the engine's that the root is put on, in the view's own namespace.
+    pub at: PathBuf,
+}
+
+/// A view, on the thread that has it.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// The tree.
+    pub root: Root,
+    /// The ids of a running container in a user namespace, as its root's file system shows them here; with that one's device number.
+    pub ids: Option<(u64, IdMap)>,
+}
+
+impl ViewPlan {
+    /// Runs `work` in the view, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the view can't be made; and `work`'s.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&View) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let body = move || {
+            let done = View::make(&self).and_then(|view| work(&view));
+            // Nobody waits any more when the request was given up.
+            let _ = sender.send(done);
+        };
+        std::thread::Builder::new().name("view".into()).spawn(body).system("cannot start a thread")?;
+        receiver.await.unwrap_or_else(|_| Err(Error::system("the container's files could not be looked at")))
+    }
+}
+
+impl View {
+    fn make(plan: &ViewPlan) -> Result<Self> {
+        let what = "cannot make a view of the container's files";
+        unshare(NewNamespace::Mount).system(what)?;
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).system(what)?;
+        let memory: Vec<&Path> =
+            plan.places.iter().filter(|p| p.source.is_none()).map(|p| p.target.as_path()).collect();
+        let (base, memory) = match (&plan.base, plan.pid) {
+            (Base::Running(pid), _) => {
+                let (root, memory) = taken_from(*pid, &memory)?;
+                (root, memory)
+            }
+            // A container without any needs no look into its own namespace.
+            (base, Some(pid)) if !memory.is_empty() => (open_base(base)?, taken_from(pid, &memory)?.1),
+            (base, _) => (open_base(base)?, Vec::new()),
+        };
+        let change = MountChange { propagation: Some(MountPropagation::Private), ..MountChange::default() };
+        let readonly = if plan.readonly { MountAttr::RDONLY } else { MountAttr::empty() };
+        mount_setattr(base.as_fd(), c"", &MountChange { set: readonly, ..change }).system(what)?;
+        let mut memory = memory.into_iter();
+        let opened = plan.places.iter().filter_map(|place| {
+            let tree = match &place.source {
+                Some(source) => open_source(source, place.recursive),
+                None => memory.next().flatten(),
+            };
+            Some((place, restrict(place, tree?)?))
+        });
+        // Before the root covers its own writable layer.
+        let opened: Vec<(&Place, OwnedFd)> = opened.collect();
+        let at = rustix::fs::open(&plan.at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        attach(&base, &at.system(what)?).system(what)?;
+        let root = Root::from_fd(base);
+        for (place, tree) in opened {
+            if let Err(error) = show(&root, place, &tree) {
+                tracing::debug!("{} is not shown: {error}", place.target.display());
+            }
+        }
+        let ids = match plan.base {
+            Base::Running(pid) => id_map(pid)?,
+            _ => None,
+        };
+        let device = rustix::fs::fstat(&root).system(what)?.st_dev;
+        Ok(Self { root, ids: ids.map(|map| (device, map)) })
+    }
+
+    /// From now on this thread makes files as the container's root: a file system with translated ids has no others.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn act_as_root(&self) -> Result<()> {
+        let Some((_, map)) = &self.ids else { return Ok(()) };
+        let what = "cannot act as the container's root";
+        let bits = capabilities_secure_bits().system(what)?;
+        set_capabilities_secure_bits(bits | CapabilitiesSecureBits::NO_SETUID_FIXUP).system(what)?;
+        let (uid, gid) = (outside(&map.uids, 0), outside(&map.gids, 0));
+        naru_sys::credentials::set_filesystem_ids(uid, gid).system(what)?;
+        Ok(())
+    }
+
+    /// The translation for [`naru_store::Unpack`].
+    pub(crate) fn translation(&self) -> Option<(u64, Box<naru_store::MapIds>)> {
+        let (device, map) = self.ids.clone()?;
+        Some((device, Box::new(move |uid, gid| (outside(&map.uids, uid), outside(&map.gids, gid)))))
+    }
+}
+
+/// The root as a detached mount that only this process sees. Not for a running container's own mount: that takes a view.
 ///
 /// # Errors
-/// When the process has just ended.
-pub(crate) fn of_process(pid: i32) -> Result<Root> {
-    Root::open_host(format!("/proc/{pid}/root")).system("cannot open the container's root")
+/// When the kernel refuses.
+fn open_base(base: &Base) -> Result<OwnedFd> {
+    match base {
+        Base::Layers(layers) => Ok(naru_runtime::mount_image(layers)?),
+        Base::Stopped(rootfs) => Ok(naru_runtime::mount_root(rootfs)?),
+        Base::Running(_) => Err(Error::system("a running container's root is in its own mount namespace")),
+    }
+}
+
+/// What the container of process `pid` has mounted itself: its root, and the memory file systems at `targets`. The calling thread enters
+/// its mount namespace for that, and comes back.
+fn taken_from(pid: i32, targets: &[&Path]) -> Result<(OwnedFd, Vec<Option<OwnedFd>>)> {
+    let what = "cannot open the container's root";
+    let open = |path: String| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = open("/proc/thread-self/ns/mnt".into()).system(what)?;
+    let theirs = open(format!("/proc/{pid}/ns/mnt")).system(what)?;
+    let enter = |namespace: &OwnedFd| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
+    enter(&theirs).system(what)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let taken = open_tree(CWD, "/", flags).map(|root| {
+        let inside = Root::open_host("/");
+        let memory = |target: &&Path| memory(inside.as_ref().ok()?, target);
+        (root, targets.iter().map(memory).collect::<Vec<_>>())
+    });
+    enter(&own).system(what)?;
+    let (root, memory) = taken.system(what)?;
+    // Its first process may have made another namespace with another root: /proc, for instance.
+    match rustix::fs::fstatfs(&root).system(what)?.f_type {
+        OVERLAY => Ok((root, memory)),
+        _ => Err(Error::conflict("the container's first process has left the container's root")),
+    }
 }
 
 /// The layers, top first, as one tree; nothing in it can be changed.
@@ -22,25 +199,94 @@ pub(crate) fn of_process(pid: i32) -> Result<Root> {
 /// # Errors
 /// When the kernel refuses the overlay.
 pub(crate) fn of_layers(layers: &[PathBuf]) -> Result<Root> {
-    match layers {
-        [] => Err(Error::system("a file tree without layers")),
-        [one] => Root::open_host(one).system("cannot open a layer"),
-        _ => overlay(layers),
-    }
+    open_base(&Base::Layers(layers.to_vec())).map(Root::from_fd)
 }
 
-fn overlay(layers: &[PathBuf]) -> Result<Root> {
-    let what = "cannot make a view of the container's files";
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).system(what)?;
-    for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
-        // An older kernel may not know one of them; then it doesn't do it either.
-        let _ = fsconfig_set_string(&context, key, value);
+/// A path of the host as a detached tree; `None` when it isn't there (any more).
+fn open_source(source: &Path, recursive: bool) -> Option<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    for layer in layers {
-        fsconfig_set_string(&context, "lowerdir+", layer.as_path()).system(what)?;
+    open_tree(CWD, source, flags).ok()
+}
+
+/// The tree, out of all propagation, and read-only where the container has it so.
+fn restrict(place: &Place, tree: OwnedFd) -> Option<OwnedFd> {
+    let set = if place.readonly { MountAttr::RDONLY } else { MountAttr::empty() };
+    let propagation = Some(MountPropagation::Private);
+    let change = MountChange { propagation, set, recursive: place.recursive, ..MountChange::default() };
+    mount_setattr(tree.as_fd(), c"", &change).ok()?;
+    Some(tree)
+}
+
+/// Puts a tree in its place, which is made where it is missing and can be made. In read-only layers it can't: then it isn't shown.
+fn show(root: &Root, place: &Place, tree: &OwnedFd) -> naru_fs::Result<()> {
+    let fail = |e| naru_fs::Error::new("mount", &place.target, e);
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(tree).map_err(fail)?.st_mode);
+    let target = match root.open_path(&place.target) {
+        Err(e) if e.is_not_found() && kind == FileType::Directory => {
+            root.create_dir_all(&place.target, 0o755.into())?
+        }
+        Err(e) if e.is_not_found() => root.ensure_file(&place.target, 0o644.into())?,
+        other => other?,
+    };
+    attach(tree, &target).map_err(fail)
+}
+
+/// The memory file system at `target` in the namespace that the thread is in.
+fn memory(inside: &Root, target: &Path) -> Option<OwnedFd> {
+    let place = inside.open_path(target).ok()?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&place, c"", flags).ok()?;
+    (rustix::fs::fstatfs(&tree).ok()?.f_type == TMPFS).then_some(tree)
+}
+
+fn attach(tree: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", place, c"", flags)
+}
+
+/// The id map of the process's user namespace; `None` where ids are the host's.
+fn id_map(pid: i32) -> Result<Option<IdMap>> {
+    let read = |kind: &str| -> Result<Vec<IdRange>> {
+        let text =
+            std::fs::read_to_string(format!("/proc/{pid}/{kind}_map")).system("cannot read the container's ids")?;
+        Ok(text.lines().filter_map(range).collect())
+    };
+    let map = IdMap { uids: read("uid")?, gids: read("gid")? };
+    let plain = |ranges: &[IdRange]| ranges.iter().all(|r| r.inside == r.outside);
+    Ok((!plain(&map.uids) || !plain(&map.gids)).then_some(map))
+}
+
+/// A line of `/proc/<pid>/uid_map` (user_namespaces(7)).
+fn range(line: &str) -> Option<IdRange> {
+    let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
+    Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
+}
+
+/// nobody (the kernel's overflow id), for what has no id in the container.
+const OVERFLOW: u32 = 65_534;
+
+fn outside(ranges: &[IdRange], inside: u32) -> u32 {
+    let found = |id: u32| {
+        ranges.iter().find_map(|range| {
+            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
+            range.outside.checked_add(offset)
+        })
+    };
+    found(inside).or_else(|| found(OVERFLOW)).unwrap_or(OVERFLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_translated_by_range() {
+        let ranges: Vec<IdRange> =
+            ["0 100000 1000", "1000 5 1", "65534 70000 1"].into_iter().filter_map(range).collect();
+        assert_eq!([0, 999, 1000, 65_534, 2000].map(|id| outside(&ranges, id)), [100_000, 100_999, 5, 70_000, 70_000]);
+        assert_eq!(range("0 x 1"), None);
     }
-    fsconfig_set_flag(&context, "ro").system(what)?;
-    fsconfig_create(&context).system(what)?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).system(what)?;
-    Ok(Root::from_fd(mount))
 }

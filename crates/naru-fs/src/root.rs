@@ -219,6 +219,41 @@ impl Root {
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
+    /// Where `path` leads to, as a path without links inside the root; what is missing at its end is kept as written. To be shown, or given
+    /// to another call of this type: by then the tree may be another.
+    ///
+    /// # Errors
+    /// `ELOOP` when the links do not end; openat2(2)'s.
+    pub fn canonical(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let mut links = 0;
+        let mut done = PathBuf::from("/");
+        let mut todo = reversed_components(path);
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            let target = match self.read_link(done.join(&name)) {
+                Ok(target) => target,
+                Err(e) if e.is(Errno::INVAL) || e.is(Errno::NOENT) || e.is(Errno::NOTDIR) => {
+                    done.push(name);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            links += 1;
+            if links > LINK_LIMIT {
+                return Err(Error::new("resolve", path, Errno::LOOP));
+            }
+            if target.is_absolute() {
+                done = PathBuf::from("/");
+            }
+            todo.extend(reversed_components(&target));
+        }
+        Ok(done)
+    }
+
     /// The bytes of the regular file `path`.
     ///
     /// # Errors
@@ -439,6 +474,23 @@ mod tests {
         root.create_dir_all("/", Mode::RWXU).unwrap();
         root.create_dir_all("../a/../b", Mode::RWXU).unwrap();
         assert!(top.join("a").is_dir() && top.join("b").is_dir());
+    }
+
+    #[test]
+    fn where_links_lead_is_told_inside_the_root() {
+        let scratch = Scratch::new("canonical");
+        let top = scratch.path();
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        symlink("/a/b", top.join("abs")).unwrap();
+        symlink("../../../../abs/x", top.join("a/up")).unwrap();
+        symlink("self", top.join("self")).unwrap();
+        let root = Root::open_host(top).unwrap();
+        for (path, want) in
+            [("/abs", "/a/b"), ("a/up", "/a/b/x"), ("abs/../c", "/a/c"), ("none/of/it", "/none/of/it"), ("/", "/")]
+        {
+            assert_eq!(root.canonical(path).unwrap(), Path::new(want), "{path}");
+        }
+        assert!(root.canonical("self").unwrap_err().is(Errno::LOOP));
     }
 
     #[test]

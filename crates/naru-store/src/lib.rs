@@ -35,6 +35,7 @@ pub mod spec;
 mod store;
 pub mod tar;
 mod tree;
+mod unpack;
 
 pub use archive::{LoadEvent, SaveTarget};
 pub use decompress::{Compression, Decompressor, Output};
@@ -47,3 +48,4 @@ pub use layer::Layer;
 
 pub use pack::{pack_layer, pack_path, pack_tree};
 pub use store::{Lease, NewImage, Removed, Store};
+pub use unpack::{MapIds, Owner, Rename, Unpack};

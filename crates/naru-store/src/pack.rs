@@ -50,7 +50,8 @@ pub fn pack_tree(root: impl AsFd, out: impl Write) -> Result<()> {
     pack(root, b"", Form::Tree, out)
 }
 
-/// Writes the entry `name` of the folder `parent`, and all below it, under the name `alias`.
+/// Writes the entry `name` of the folder `parent`, and all below it, under the name `alias`. Under the alias `/` all names begin with a
+/// slash, as docker's do for a container's root.
 ///
 /// # Errors
 /// When there is no such entry, a file can't be read, or `out` fails.
@@ -65,6 +66,10 @@ pub fn pack_path(parent: impl AsFd, name: &OsStr, alias: &OsStr, out: impl Write
         _ => None,
     };
     let mut packer = Packer::new(alias.as_bytes(), Form::Tree, out);
+    if alias == "/" {
+        packer.prefix.clear();
+        packer.rooted = true;
+    }
     let node = Node { path: b"", parent, name: name.as_bytes(), stat, dir: dir.as_ref() };
     packer.entry(&node)?;
     if let Some(dir) = &dir {
@@ -82,6 +87,8 @@ fn pack(root: impl AsFd, prefix: &[u8], form: Form, out: impl Write) -> Result<(
 struct Packer<W: Write> {
     out: Writer<BufWriter<W>>,
     prefix: Vec<u8>,
+    /// Names begin with a slash.
+    rooted: bool,
     form: Form,
     /// The first name of each file that has several, by device and inode.
     names: HashMap<(u64, u64), Vec<u8>>,
@@ -91,7 +98,7 @@ struct Packer<W: Write> {
 impl<W: Write> Packer<W> {
     fn new(prefix: &[u8], form: Form, out: W) -> Self {
         let out = Writer::new(BufWriter::with_capacity(BUFFER, out));
-        Self { out, prefix: prefix.to_vec(), form, names: HashMap::new(), buffer: vec![0; BUFFER] }
+        Self { out, prefix: prefix.to_vec(), rooted: false, form, names: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     fn finish(self) -> Result<()> {
@@ -102,6 +109,7 @@ impl<W: Write> Packer<W> {
 
     fn entry(&mut self, node: &Node<'_>) -> crate::tar::Result<()> {
         let path = match (self.prefix.is_empty(), node.path.is_empty()) {
+            (true, false) if self.rooted => [b"/", node.path].concat(),
             (true, _) => node.path.to_vec(),
             (false, true) => self.prefix.clone(),
             (false, false) => [&self.prefix[..], b"/", node.path].concat(),

@@ -40,7 +40,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         paths: &["container cp", "cp"],
         usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-",
-        about: "",
+        about: "Copy files/folders between a container and the local filesystem",
         args: Args::Exact(2),
         interspersed: true,
         flags: &[&[

@@ -1,13 +1,13 @@
 //! A container's files, looked at from outside: what has changed, and all of them as an archive.
 
-use super::Container;
+use crate::Engine;
 use crate::channel_io::produce;
 use crate::image::blocking;
+use crate::root_view;
 use crate::types::{Change, ChangeKind};
-use crate::{Engine, root_view};
 use bytes::Bytes;
-use naru_base::Result;
 use naru_base::error::Context as _;
+use naru_base::{Error, Result};
 use naru_fs::Root;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -29,26 +29,23 @@ impl Engine {
         .await
     }
 
-    /// All its files as an archive.
+    /// All its files as an archive: its own, without volumes, as docker has it.
     ///
     /// # Errors
     /// When there is no such container; a failure later comes out of the channel.
     pub async fn export(self: &Arc<Self>, name: &str) -> Result<mpsc::Receiver<Result<Bytes>>> {
         let container = self.containers.find(name)?;
-        let root = self.root_of(&container)?;
-        self.container_event(&container, "export", &[]);
-        Ok(produce(move |out| naru_store::pack_tree(root.into_fd(), out)))
-    }
-
-    /// The container's file tree.
-    pub(crate) fn root_of(&self, container: &Container) -> Result<Root> {
-        let (pid, running) = container.read(|r| (r.state.pid, r.state.status.is_running()));
-        if running && pid > 0 {
-            return root_view::of_process(pid);
+        let image = container.read(|r| r.image.clone());
+        if self.images.is_host(&image) {
+            return Err(Error::invalid(
+                "the files of a container of the image \"host\" are this machine's: they can't be exported",
+            ));
         }
-        let mut layers = vec![self.files(&container.id, 0).upper];
-        layers.extend(self.images.lower_dirs(&container.read(|r| r.image.clone()))?);
-        root_view::of_layers(&layers)
+        let upper = self.files(&container.id, 0).upper;
+        let layers: Vec<_> = std::iter::once(upper).chain(self.images.lower_dirs(&image)?).collect();
+        let root = root_view::of_layers(&layers)?.into_fd();
+        self.container_event(&container, "export", &[]);
+        Ok(produce(move |out| naru_store::pack_tree(root, out)))
     }
 }
 

@@ -29,7 +29,7 @@ mod update;
 mod view;
 mod wait;
 
-pub use archive::ArchiveStat;
+pub use archive::{ArchiveStat, UnpackOptions};
 pub use attach::AttachTicket;
 pub use stats::StatsSample;
 
