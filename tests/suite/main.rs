@@ -6,6 +6,7 @@ mod containers;
 mod cp;
 mod exec;
 mod health;
+mod hostile_images;
 mod images;
 mod isolation;
 mod kit;

@@ -45,3 +45,13 @@ pub use proxy::Proxies;
 pub use search::SearchResult;
 pub use session::{Scope, Session};
 pub use upload::{BlobSource, FileSource};
+
+/// Reads a `WWW-Authenticate` header as a registry would send it. For the fuzzer: nothing is to come of it but the end.
+#[doc(hidden)]
+pub fn fuzz_challenge(header: &[u8]) {
+    if let Ok(value) = http::HeaderValue::from_bytes(header) {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::WWW_AUTHENTICATE, value);
+        let _ = challenge::parse_challenges(&headers);
+    }
+}

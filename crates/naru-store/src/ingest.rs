@@ -389,3 +389,20 @@ impl UnpackedLayer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_beyond_measure_is_refused() {
+        let folder = std::env::temp_dir().join(format!("naru-store-ratio-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let diff = naru_fs::Root::open_host(&folder).unwrap().into_fd();
+        let mut unpacker = Unpacker::new(diff);
+        unpacker.allowed = 1000;
+        unpacker.take(&[0; 512]).unwrap();
+        assert!(unpacker.take(&[0; 512]).unwrap_err().to_string().contains("times the size"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

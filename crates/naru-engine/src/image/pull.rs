@@ -9,7 +9,6 @@ use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_registry::{DownloadEvent, Scope, Session};
 use naru_store::spec::{Descriptor, Document, ImageConfig, Manifest};
 use naru_store::{LayerIngest, Lease, NewImage, UnpackedLayer};
-use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -18,12 +17,8 @@ use tokio::task::JoinSet;
 const AT_ONCE: usize = 3;
 /// The largest configuration that is taken, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
-/// Layers that an image may have: overlayfs stacks no more than 500 (OVL_MAX_STACK), and a container adds its own.
-const LAYERS_LIMIT: usize = 400;
-/// Layers of up to so many bytes may be repeated at will: the empty one often is.
-const SMALL_LAYER: u64 = 1 << 20;
-/// How often an image may have the same larger layer: each time it is unpacked anew.
-const REPEATS_LIMIT: usize = 8;
+/// How deep indices may be nested.
+const NESTING_LIMIT: usize = 4;
 /// Pieces on their way from the socket to the disk.
 const BACKLOG: usize = 16;
 /// Bytes between two reports of progress.
@@ -69,19 +64,22 @@ impl Engine {
     ) -> Result<()> {
         let top = session.manifest(&target(reference)).await?;
         let host = Platform::host();
-        let (digest, media_type, bytes, manifest) = match Document::parse(&top.bytes, &top.media_type)? {
-            Document::Manifest(manifest) => (top.digest.clone(), top.media_type.clone(), top.bytes.clone(), manifest),
-            Document::Index(index) => {
-                let chosen = index.choose(platform.unwrap_or(&host))?.digest.clone();
-                let child = session.manifest(chosen.as_str()).await?;
-                match Document::parse(&child.bytes, &child.media_type)? {
-                    Document::Manifest(manifest) => (child.digest, child.media_type, child.bytes, manifest),
-                    Document::Index(_) => {
-                        return Err(Error::invalid("an image index within an index is not supported"));
-                    }
+        let mut found = top.clone();
+        let mut depth = 0;
+        let manifest = loop {
+            match Document::parse(&found.bytes, &found.media_type)? {
+                Document::Manifest(manifest) => break manifest,
+                Document::Index(_) if depth == NESTING_LIMIT => {
+                    return Err(Error::invalid(format!("image indices are nested more than {NESTING_LIMIT} deep")));
+                }
+                Document::Index(index) => {
+                    let chosen = index.choose(platform.unwrap_or(&host))?.digest.clone();
+                    found = session.manifest(chosen.as_str()).await?;
+                    depth += 1;
                 }
             }
         };
+        let (digest, media_type, bytes) = (found.digest, found.media_type, found.bytes);
         tell(progress, Some(target(reference)), format!("Pulling from {}", reference.path()));
         let config = session.blob_bytes(&manifest.config.digest, manifest.config.size, CONFIG_LIMIT).await?;
         let known = self.images.store.image(&manifest.config.digest).is_ok();
@@ -140,7 +138,6 @@ impl Engine {
         if diff_ids.len() != manifest.layers.len() {
             return Err(Error::invalid("layers from manifest don't match image configuration"));
         }
-        check_layers(manifest)?;
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let mut chain: Option<Digest> = None;
         let mut parent: Option<Outcome> = None;
@@ -171,28 +168,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Refuses manifests that would cost far more than they weigh.
-fn check_layers(manifest: &Manifest) -> Result<()> {
-    if manifest.layers.len() > LAYERS_LIMIT {
-        return Err(Error::invalid(format!(
-            "max depth exceeded: the image has {} layers, {LAYERS_LIMIT} are the most",
-            manifest.layers.len()
-        )));
-    }
-    let mut uses: HashMap<&Digest, usize> = HashMap::new();
-    for blob in manifest.layers.iter().filter(|blob| blob.size > SMALL_LAYER) {
-        let times = uses.entry(&blob.digest).or_default();
-        *times += 1;
-        if *times > REPEATS_LIMIT {
-            return Err(Error::invalid(format!(
-                "the image names the layer {} more than {REPEATS_LIMIT} times",
-                blob.digest
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// What a pull keeps while it runs; what becomes of the parts that it got when it isn't completed.

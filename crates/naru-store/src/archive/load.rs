@@ -10,11 +10,13 @@ use crate::extract::split;
 use crate::hash::{chain_id, digest_of};
 use crate::image::Image;
 use crate::ingest::{LayerIngest, UnpackedLayer};
-use crate::spec::{Descriptor, Document, ImageConfig, media_type};
+use crate::spec::{
+    Descriptor, Document, ImageConfig, LAYER_LIMIT, REPEAT_LIMIT, SMALL_LAYER, media_type, repeated, too_deep,
+};
 use crate::store::{NewImage, Store};
 use crate::tar::{self, Entry, Kind, Limits, Reader, Sink};
 use naru_base::{Class, Digest, Error, Platform, Reference, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ const DOCUMENT_LIMIT: u64 = 4 << 20;
 const DOCUMENTS_LIMIT: u64 = 64 << 20;
 /// How deep indices may be nested, and links followed.
 const NESTING_LIMIT: usize = 8;
+/// How many documents the indices of an archive may lead to.
+const DOCUMENT_COUNT: usize = 10_000;
 
 /// What happens while an archive is loaded.
 #[derive(Debug, Clone)]
@@ -66,7 +70,21 @@ impl Store {
         platform: &Platform,
         report: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<Arc<Image>>> {
-        let _lease = self.lease();
+        let lease = self.lease();
+        let loaded = self.load_images(input, platform, report);
+        drop(lease);
+        if loaded.is_err() {
+            self.collect()?;
+        }
+        loaded
+    }
+
+    fn load_images(
+        &self,
+        input: impl Read,
+        platform: &Platform,
+        report: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<Arc<Image>>> {
         let mut contents = self.read_archive(input, report)?;
         let images = match contents.oci_images(platform)? {
             Some(images) => images,
@@ -115,7 +133,11 @@ impl Store {
                 "invalid manifest, layers length mismatch: expected {want}, got {have}"
             )));
         }
+        if have > LAYER_LIMIT {
+            return Err(too_deep(have));
+        }
         let mut parent: Option<Digest> = None;
+        let mut uses: HashMap<&Digest, usize> = HashMap::new();
         for (at, (path, diff_id)) in item.layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
             let id = chain_id(parent.as_ref(), diff_id);
             if self.layer(&id).is_none() {
@@ -125,6 +147,12 @@ impl Store {
                         "invalid diffID for layer {at}: expected \"{diff_id}\", got \"{}\"",
                         layer.diff_id()
                     )));
+                }
+                if layer.size() > SMALL_LAYER {
+                    *uses.entry(diff_id).or_default() += 1;
+                }
+                if uses.get(diff_id).is_some_and(|times| *times > REPEAT_LIMIT) {
+                    return Err(repeated(diff_id.as_str()));
                 }
                 self.commit_layer(layer, parent.as_ref())?;
             }
@@ -151,6 +179,14 @@ impl Store {
         let ingest = self.ingest(blob)?;
         ingest.finish(None)
     }
+}
+
+/// A way through indices: each document is read once, however many ways lead to it.
+struct Walk<'a> {
+    depth: usize,
+    seen: HashSet<Digest>,
+    /// Documents that may be read still, for all ways together.
+    left: &'a mut usize,
 }
 
 /// An image of an archive.
@@ -212,8 +248,10 @@ impl Contents {
             return Err(Error::invalid("invalid archive: index.json is no index"));
         };
         let mut images: Vec<(Digest, Item)> = Vec::new();
+        let mut left = DOCUMENT_COUNT;
         for descriptor in &index.manifests {
-            let Some((digest, mut item)) = self.oci_image(descriptor, platform, 0)? else { continue };
+            let mut walk = Walk { depth: 0, seen: HashSet::new(), left: &mut left };
+            let Some((digest, mut item)) = self.oci_image(descriptor, platform, &mut walk)? else { continue };
             let tag = name_of(descriptor);
             match images.iter_mut().find(|(known, _)| *known == digest) {
                 Some((_, known)) => known.tags.extend(tag),
@@ -228,21 +266,36 @@ impl Contents {
     }
 
     /// The image behind a descriptor; `None` when its content is not in the archive, or not for this platform.
-    fn oci_image(&self, descriptor: &Descriptor, platform: &Platform, depth: usize) -> Result<Option<(Digest, Item)>> {
+    fn oci_image(
+        &self,
+        descriptor: &Descriptor,
+        platform: &Platform,
+        walk: &mut Walk<'_>,
+    ) -> Result<Option<(Digest, Item)>> {
+        // An index that has led to nothing leads to nothing again.
+        if !walk.seen.insert(descriptor.digest.clone()) {
+            return Ok(None);
+        }
+        *walk.left = walk
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| Error::invalid("archive refused: its indices lead to too many documents"))?;
         let Some(bytes) = self.blob_document(&descriptor.digest)? else { return Ok(None) };
         let is_image = media_type::is_index(&descriptor.media_type) || media_type::is_manifest(&descriptor.media_type);
-        if depth > NESTING_LIMIT || !is_image {
+        if walk.depth > NESTING_LIMIT || !is_image {
             return Ok(None);
         }
         let document = Document::parse(bytes, &descriptor.media_type)?;
         let kind = document.media_type(&descriptor.media_type).to_owned();
         match document {
             Document::Index(index) => {
+                walk.depth += 1;
                 for candidate in index.candidates(platform) {
-                    if let Some(found) = self.oci_image(candidate, platform, depth + 1)? {
+                    if let Some(found) = self.oci_image(candidate, platform, walk)? {
                         return Ok(Some(found));
                     }
                 }
+                walk.depth -= 1;
                 Ok(None)
             }
             Document::Manifest(manifest) => {

@@ -3,12 +3,16 @@
 use super::media_type;
 use naru_base::{Digest, Error, Platform, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// No manifest or index may be larger (registries must take 4 MiB).
 const SIZE_LIMIT: usize = 4 << 20;
-/// No image may have more layers: overlayfs takes 500 lower folders (OVL_MAX_STACK).
-const LAYER_LIMIT: usize = 500;
+/// No image may have more layers: overlayfs takes 500 lower folders (OVL_MAX_STACK), and a container adds its own.
+pub const LAYER_LIMIT: usize = 400;
+/// Layers of up to so many bytes may be repeated at will: the empty one often is.
+pub(crate) const SMALL_LAYER: u64 = 1 << 20;
+/// How often an image may have the same larger layer, which is unpacked anew each time.
+pub(crate) const REPEAT_LIMIT: usize = 8;
 
 /// Points to content by digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,10 +177,27 @@ impl Document {
     }
 }
 
+/// docker's words for an image with too many layers.
+pub(crate) fn too_deep(layers: usize) -> Error {
+    Error::invalid(format!("max depth exceeded: the image has {layers} layers, {LAYER_LIMIT} are the most"))
+}
+
+pub(crate) fn repeated(layer: &str) -> Error {
+    Error::invalid(format!("the image has the layer {layer} more than {REPEAT_LIMIT} times"))
+}
+
 impl Manifest {
     fn check(&self) -> Result<()> {
         if self.layers.len() > LAYER_LIMIT {
-            return Err(Error::invalid(format!("image has more than {LAYER_LIMIT} layers")));
+            return Err(too_deep(self.layers.len()));
+        }
+        let mut uses: HashMap<&Digest, usize> = HashMap::new();
+        for layer in self.layers.iter().filter(|layer| layer.size > SMALL_LAYER) {
+            let times = uses.entry(&layer.digest).or_default();
+            *times += 1;
+            if *times > REPEAT_LIMIT {
+                return Err(repeated(layer.digest.as_str()));
+            }
         }
         for part in std::iter::once(&self.config).chain(&self.layers) {
             if !media_type::is_image_part(&part.media_type) {
