@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("naru-api", 4),
     ("naru-client", 3),
     ("naru-engine", 3),
+    ("naru-oci", 3),
     ("naru-store", 2),
     ("naru-registry", 2),
     ("naru-net", 2),

@@ -181,6 +181,11 @@ fn parents_signal() -> Result<(OwnedFd, OwnedFd), StartError> {
 }
 
 impl Prepared {
+    /// Its group, which is made already.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.0.as_ref()
+    }
+
     /// Makes the process and waits until its program has been executed.
     ///
     /// # Errors

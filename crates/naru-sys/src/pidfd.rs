@@ -24,6 +24,15 @@ struct RawInfo {
     exit_code: i32,
 }
 
+/// Sends `signal`, any that there is, to the process behind `pidfd` (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `ESRCH` for one that has ended, `EINVAL`, `EPERM`.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: rustix knows named signals only. The information about the sender is left to the kernel, and there are no flags.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) }).map(drop)
+}
+
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)` for 64 bytes.
 const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;

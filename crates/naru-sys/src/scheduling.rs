@@ -7,7 +7,8 @@ use rustix::io::Result;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SchedulerAttributes {
-    size: u32,
+    /// Its own size; set by [`set_scheduler`].
+    pub size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.

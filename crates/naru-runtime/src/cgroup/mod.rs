@@ -9,6 +9,7 @@
 
 mod device_program;
 mod devices;
+mod extra;
 mod file;
 mod freeze;
 mod group;
