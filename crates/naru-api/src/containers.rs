@@ -76,8 +76,8 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
 }
 
 fn facts(engine: &Engine) -> Facts {
-    let info = engine.info();
-    Facts { cpus: info.cpus, limits: info.limits }
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Facts { cpus, limits: engine.limit_support() }
 }
 
 /// POST /containers/{id}/start
@@ -215,6 +215,9 @@ pub(crate) async fn update(mut call: Call) -> Result<Reply> {
     let view = call.engine.inspect(&call.name, false)?;
     let mut warnings = Vec::new();
     decode::resources::check(&mut asked, facts(&call.engine), true, &mut warnings)?;
+    let existing: HostConfig = tolerant::from_value(view.document.clone())?;
+    decode::resources::check_update(&asked, &existing)
+        .map_err(|why| Error::conflict(format!("Cannot update container {}: {why}", view.id)))?;
     let resources = decode::resources::decode(&asked)?;
     let policy = if asked.restart_policy.name.is_empty() {
         None
@@ -254,6 +257,11 @@ fn updated(view: &ContainerView, asked: HostConfig) -> Result<serde_json::Value>
         memory_reservation,
         memory_swap,
         pids_limit,
+        blkio_weight_device,
+        blkio_device_read_bps,
+        blkio_device_write_bps,
+        blkio_device_read_iops,
+        blkio_device_write_iops,
         restart_policy
     );
     serde_json::to_value(document).map_err(|e| Error::system(format!("the host configuration cannot be kept: {e}")))

@@ -5,6 +5,7 @@ use crate::types::{LimitSupport, Status, SystemInfo};
 use naru_net::etc::{ResolvConf, SYSTEMD_UPLINKS, host_source};
 use naru_runtime::cgroup::Hierarchies;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The machine's name.
 pub(crate) fn hostname() -> String {
@@ -31,6 +32,13 @@ pub(crate) fn host_resolver() -> ResolvConf {
 }
 
 impl Engine {
+    /// Which limits this host can set; looked up once.
+    pub fn limit_support(&self) -> LimitSupport {
+        static FOUND: OnceLock<LimitSupport> = OnceLock::new();
+        let find = || Hierarchies::host().map(|all| LimitSupport::probe(all, &self.config.cgroup_parent()));
+        *FOUND.get_or_init(|| find().unwrap_or_default())
+    }
+
     /// Facts about the engine and its machine.
     pub fn info(&self) -> SystemInfo {
         let states: Vec<Status> = self.containers.all().iter().map(|c| c.status()).collect();
@@ -61,14 +69,7 @@ impl Engine {
             event_listeners: self.events.listeners(),
             insecure_registries: self.config.insecure_registries.clone(),
             registry_mirrors: self.config.registry_mirrors.clone(),
-            limits: LimitSupport {
-                memory: true,
-                swap: Path::new("/proc/swaps").exists(),
-                cpu: true,
-                cpuset: true,
-                pids: true,
-                oom_kill_disable: cgroup_version == 1,
-            },
+            limits: self.limit_support(),
         }
     }
 }

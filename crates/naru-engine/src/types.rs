@@ -1,6 +1,7 @@
 //! The engine's own vocabulary: what callers ask for and what they are shown. No wire format, no HTTP.
 
 use naru_base::{Digest, Id, Platform, Reference};
+pub use naru_runtime::cgroup::Support as LimitSupport;
 use naru_runtime::plan::{Device, DeviceRule, Propagation, Resources, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -898,21 +899,4 @@ pub struct SystemInfo {
     pub registry_mirrors: Vec<String>,
     /// memory, swap, cpu quota, pids, … as docker's info tells them.
     pub limits: LimitSupport,
-}
-
-/// Which limits the host can set.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LimitSupport {
-    /// Memory.
-    pub memory: bool,
-    /// Swap.
-    pub swap: bool,
-    /// CPU shares, quota and period.
-    pub cpu: bool,
-    /// cpuset.
-    pub cpuset: bool,
-    /// Process count.
-    pub pids: bool,
-    /// Disabling the OOM killer.
-    pub oom_kill_disable: bool,
 }

@@ -26,10 +26,11 @@ pub(crate) fn prepare(wanted: &[plan::Rlimit], warnings: &mut Vec<String>) -> Re
         }
         let current = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let (mut soft, mut hard) = (limit.soft, limit.hard);
-        if !may_raise && hard > current {
-            (soft, hard) = (soft.min(current), current);
+        let most = if may_raise { ceiling(resource) } else { Some(current) };
+        if let Some(most) = most.filter(|most| hard > *most) {
+            (soft, hard) = (soft.min(most), most);
             warnings.push(format!(
-                "rlimit {}: this host permits {current} instead of {}",
+                "rlimit {}: this host permits {most} instead of {}",
                 limit.name,
                 if limit.hard == u64::MAX { "unlimited".to_owned() } else { limit.hard.to_string() }
             ));
@@ -38,6 +39,14 @@ pub(crate) fn prepare(wanted: &[plan::Rlimit], warnings: &mut Vec<String>) -> Re
         Ok((resource, Rlimit { current: finite(soft), maximum: finite(hard) }))
     });
     limits.collect::<Result<_, _>>().map(Limits)
+}
+
+/// What even the privileged can't have more of: `fs.nr_open`.
+fn ceiling(resource: Resource) -> Option<u64> {
+    if resource != Resource::Nofile {
+        return None;
+    }
+    std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok())
 }
 
 /// Names of setrlimit(2) in lower case, without or with `RLIMIT_`.
@@ -111,7 +120,8 @@ mod tests {
         let mut warnings = Vec::new();
         let limits = prepare(&[limit("RLIMIT_NOFILE", 1024, 1 << 40)], &mut warnings).unwrap();
         if own.effective >> CAP_SYS_RESOURCE & 1 == 1 {
-            assert!(warnings.is_empty());
+            assert!(limits.0[0].1.maximum < Some(1 << 40));
+            assert!(warnings[0].starts_with("rlimit RLIMIT_NOFILE: this host permits"));
         } else {
             assert_eq!(limits.0[0].1, Rlimit { current: Some(1024), maximum: hard });
             assert!(warnings[0].starts_with("rlimit RLIMIT_NOFILE: this host permits"));

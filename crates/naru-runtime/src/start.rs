@@ -160,7 +160,7 @@ pub fn prepare_with(
         readonly_root: plan.readonly_rootfs,
         mounts,
         devices,
-        sysctls: sysctls::prepare(&plan.sysctls)?,
+        sysctls: sysctls::prepare(&plan.sysctls, &plan.namespaces)?,
         hidden: hidden_paths::prepare(&plan.masked_paths, &plan.readonly_paths)?,
         host_name: name(&plan.hostname),
         domain_name: name(&plan.domainname),

@@ -64,11 +64,9 @@ fn is_mac(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::decode::tolerant;
-    use naru_engine::types::LimitSupport;
 
     fn read(json: &str) -> Result<CreateRequest> {
-        let limits = LimitSupport { memory: true, swap: true, cpu: true, ..LimitSupport::default() };
-        let facts = || resources::Facts { cpus: 2, limits };
+        let facts = || resources::Facts { cpus: 2, limits: resources::all_limits() };
         decode(tolerant::from_slice(json.as_bytes()).unwrap(), None, None, facts).map(|(r, _)| r)
     }
 

@@ -257,14 +257,11 @@ fn complete(host: &mut HostConfig, open_system_paths: bool) {
 mod tests {
     use super::*;
     use crate::decode::tolerant;
-    use naru_engine::types::{LimitSupport, NetworkMode};
+    use naru_engine::types::NetworkMode;
 
     fn read(json: &str) -> Result<(HostSettings, HostConfig, Vec<String>)> {
         let mut host: HostConfig = tolerant::from_slice(json.as_bytes()).unwrap();
-        let facts = || resources::Facts {
-            cpus: 2,
-            limits: LimitSupport { memory: true, swap: true, ..LimitSupport::default() },
-        };
+        let facts = || resources::Facts { cpus: 2, limits: resources::all_limits() };
         let mut warnings = Vec::new();
         let settings = decode(&mut host, &ContainerConfig::default(), facts, &mut warnings)?;
         Ok((settings, host, warnings))

@@ -30,11 +30,20 @@ pub(crate) fn any(host: &HostConfig) -> bool {
         host.cpu_quota,
         host.cpu_realtime_period,
         host.cpu_realtime_runtime,
+        host.cpu_percent,
         host.memory_reservation,
         host.memory_swap,
     ];
+    let lists = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
     numbers.iter().any(|n| *n != 0)
         || host.blkio_weight != 0
+        || host.blkio_weight_device.as_ref().is_some_and(|l| !l.is_empty())
+        || lists.iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
         || !host.cpuset_cpus.is_empty()
         || !host.cpuset_mems.is_empty()
         || host.memory_swappiness.is_some()
@@ -48,6 +57,15 @@ pub(crate) fn normalise(host: &mut HostConfig) {
     host.pids_limit = host.pids_limit.filter(|n| *n > 0);
 }
 
+/// `Your kernel does not support X or the cgroup is not mounted. Y discarded.`, if it doesn't: docker's words for most limits.
+fn discards(warnings: &mut Vec<String>, asked: bool, supported: bool, text: &str) -> bool {
+    let discards = asked && !supported;
+    if discards {
+        warnings.push(format!("Your kernel does not support {text}"));
+    }
+    discards
+}
+
 /// Checks the limits, writes what is discarded or completed back, and adds warnings.
 ///
 /// # Errors
@@ -55,17 +73,38 @@ pub(crate) fn normalise(host: &mut HostConfig) {
 pub(crate) fn check(host: &mut HostConfig, facts: Facts, update: bool, warnings: &mut Vec<String>) -> Result<()> {
     memory(host, facts.limits, update, warnings)?;
     memory_details(host, facts.limits, warnings)?;
-    if host.pids_limit.is_some_and(|n| n > 0) && !facts.limits.pids {
-        warnings.push(
-            "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
-                .into(),
-        );
+    let pids = "PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.";
+    if discards(warnings, host.pids_limit.is_some_and(|n| n > 0), facts.limits.pids, pids) {
         host.pids_limit = None;
     }
     cpu(host, facts, warnings)?;
+    realtime(host, facts.limits)?;
     cpuset(host, facts, warnings)?;
-    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    blkio(host, facts.limits, warnings)
+}
+
+/// Refuses a change that contradicts what the container has.
+///
+/// # Errors
+/// With docker's texts, as conflicts.
+pub(crate) fn check_update(asked: &HostConfig, existing: &HostConfig) -> Result<()> {
+    let conflict = |text: &str| Err(Error::conflict(text));
+    if asked.nano_cpus > 0 && existing.cpu_period > 0 {
+        return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
+    }
+    if asked.nano_cpus > 0 && existing.cpu_quota > 0 {
+        return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set");
+    }
+    if asked.cpu_period > 0 && existing.nano_cpus > 0 {
+        return conflict("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
+    }
+    if asked.cpu_quota > 0 && existing.nano_cpus > 0 {
+        return conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
+    }
+    if asked.memory != 0 && asked.memory > existing.memory_swap && asked.memory_swap == 0 {
+        return conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        );
     }
     Ok(())
 }
@@ -74,17 +113,13 @@ fn memory(host: &mut HostConfig, limits: LimitSupport, update: bool, warnings: &
     if host.memory != 0 && host.memory < MIN_MEMORY {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
     }
-    if host.memory > 0 && !limits.memory {
-        warnings.push(
-            "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.".into(),
-        );
+    let none = "memory limit capabilities or the cgroup is not mounted. Limitation discarded.";
+    if discards(warnings, host.memory > 0, limits.memory, none) {
         host.memory = 0;
         host.memory_swap = -1;
     }
-    if host.memory > 0 && host.memory_swap != -1 && !limits.swap {
-        warnings.push(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into(),
-        );
+    let none = "swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
+    if discards(warnings, host.memory > 0 && host.memory_swap != -1, limits.swap, none) {
         host.memory_swap = -1;
     }
     if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
@@ -100,11 +135,16 @@ fn memory(host: &mut HostConfig, limits: LimitSupport, update: bool, warnings: &
 }
 
 fn memory_details(host: &mut HostConfig, limits: LimitSupport, warnings: &mut Vec<String>) -> Result<()> {
-    match host.memory_swappiness {
-        Some(n) if n != -1 && !(0..=100).contains(&n) => {
-            return Err(Error::invalid(format!("Invalid value: {n}, valid memory swappiness range is 0-100")));
-        }
-        _ => {}
+    let swappiness = host.memory_swappiness.filter(|n| *n != -1);
+    let none = "memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.";
+    if discards(warnings, swappiness.is_some(), limits.swappiness, none) {
+        host.memory_swappiness = None;
+    } else if let Some(n) = swappiness.filter(|n| !(0..=100).contains(n)) {
+        return Err(Error::invalid(format!("Invalid value: {n}, valid memory swappiness range is 0-100")));
+    }
+    let none = "memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.";
+    if discards(warnings, host.memory_reservation > 0, limits.reservation, none) {
+        host.memory_reservation = 0;
     }
     if host.memory_reservation != 0 && host.memory_reservation < MIN_MEMORY {
         return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
@@ -113,8 +153,7 @@ fn memory_details(host: &mut HostConfig, limits: LimitSupport, warnings: &mut Ve
         return Err(Error::invalid("Minimum memory limit can not be less than memory reservation limit, see usage"));
     }
     if host.oom_kill_disable == Some(true) {
-        if !limits.oom_kill_disable {
-            warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+        if discards(warnings, true, limits.oom_kill_disable, "OomKillDisable. OomKillDisable discarded.") {
             host.oom_kill_disable = None;
         } else if host.memory == 0 {
             warnings.push(
@@ -133,6 +172,11 @@ fn cpu(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Resul
             return Err(Error::invalid(format!("Conflicting options: Nano CPUs and {text} cannot both be set")));
         }
     }
+    if host.nano_cpus > 0 && !facts.limits.cpu_quota {
+        return Err(Error::invalid(
+            "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
+        ));
+    }
     let most = i64::try_from(facts.cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
     if host.nano_cpus < 0 || host.nano_cpus > most {
         let cpus = facts.cpus;
@@ -140,18 +184,16 @@ fn cpu(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Resul
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )));
     }
-    if host.nano_cpus > 0 && !facts.limits.cpu {
-        return Err(Error::invalid(
-            "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
-        ));
-    }
     if host.cpu_shares < 0 {
         return Err(Error::invalid("CPU shares can not be negative"));
     }
-    if (host.cpu_shares > 0 || host.cpu_period != 0 || host.cpu_quota != 0) && !facts.limits.cpu {
-        warnings
-            .push("Your kernel does not support CPU limits or the cgroup is not mounted. Limitation discarded.".into());
-        (host.cpu_shares, host.cpu_period, host.cpu_quota) = (0, 0, 0);
+    let none = "CPU shares or the cgroup is not mounted. Shares discarded.";
+    if discards(warnings, host.cpu_shares > 0, facts.limits.cpu_shares, none) {
+        host.cpu_shares = 0;
+    }
+    let none = "CPU CFS scheduler. CPU period/quota discarded.";
+    if discards(warnings, host.cpu_period != 0 || host.cpu_quota != 0, facts.limits.cpu_quota, none) {
+        (host.cpu_period, host.cpu_quota) = (0, 0);
     }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
         return Err(Error::invalid(
@@ -168,29 +210,69 @@ fn cpu(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Resul
     Ok(())
 }
 
-fn cpuset(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Result<()> {
-    if host.cpuset_cpus.is_empty() && host.cpuset_mems.is_empty() {
-        return Ok(());
+fn realtime(host: &HostConfig, limits: LimitSupport) -> Result<()> {
+    let (period, runtime) = (host.cpu_realtime_period, host.cpu_realtime_runtime);
+    if (period != 0 || runtime != 0) && !limits.cpu_realtime {
+        return Err(Error::invalid("Your kernel does not support CPU real-time scheduler"));
     }
-    if !facts.limits.cpuset {
-        warnings.push("Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.".into());
+    if period != 0 && runtime > period {
+        return Err(Error::invalid("cpu real-time runtime cannot be higher than cpu real-time period"));
+    }
+    Ok(())
+}
+
+fn cpuset(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Result<()> {
+    let asked = !host.cpuset_cpus.is_empty() || !host.cpuset_mems.is_empty();
+    let none = "cpuset or the cgroup is not mounted. CPUset discarded.";
+    if discards(warnings, asked, facts.limits.cpuset, none) {
         (host.cpuset_cpus, host.cpuset_mems) = (String::new(), String::new());
         return Ok(());
     }
     let last = facts.cpus.saturating_sub(1);
     let available = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
-    match highest(&host.cpuset_cpus) {
-        None => return Err(Error::invalid(format!("Invalid value {} for cpuset cpus", host.cpuset_cpus))),
-        Some(n) if n > last => {
-            return Err(Error::invalid(format!(
-                "Requested CPUs are not available - requested {}, available: {available}",
-                host.cpuset_cpus
-            )));
-        }
-        Some(_) => {}
+    available_ones("CPUs", "cpus", &host.cpuset_cpus, &available)?;
+    if host.cpuset_mems.is_empty() {
+        return Ok(());
     }
-    if highest(&host.cpuset_mems).is_none() {
-        return Err(Error::invalid(format!("Invalid value {} for cpuset mems", host.cpuset_mems)));
+    let nodes = std::fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+    let nodes = if nodes.trim().is_empty() { "0" } else { nodes.trim() };
+    available_ones("memory nodes", "mems", &host.cpuset_mems, nodes)
+}
+
+/// Whether `available`, a list as in cpuset(7), has what is asked for.
+fn available_ones(what: &str, file: &str, asked: &str, available: &str) -> Result<()> {
+    match highest(asked) {
+        None => Err(Error::invalid(format!("Invalid value {asked} for cpuset {file}"))),
+        Some(n) if highest(available).is_some_and(|last| n > last) => Err(Error::invalid(format!(
+            "Requested {what} are not available - requested {asked}, available: {available}"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn blkio(host: &mut HostConfig, limits: LimitSupport, warnings: &mut Vec<String>) -> Result<()> {
+    let none = "Block I/O weight or the cgroup is not mounted. Weight discarded.";
+    if discards(warnings, host.blkio_weight > 0, limits.blkio_weight, none) {
+        host.blkio_weight = 0;
+    }
+    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    let weights = host.blkio_weight_device.as_ref().is_some_and(|l| !l.is_empty());
+    let none = "Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.";
+    if discards(warnings, weights, limits.blkio_weight_device, none) {
+        host.blkio_weight_device = Some(Vec::new());
+    }
+    for (list, kind, way) in [
+        (&mut host.blkio_device_read_bps, "BPS Block I/O read limit", "BPS read"),
+        (&mut host.blkio_device_write_bps, "BPS Block I/O write limit", "BPS write"),
+        (&mut host.blkio_device_read_iops, "IOPS Block read limit", "IOPS read"),
+        (&mut host.blkio_device_write_iops, "IOPS Block write limit", "IOPS write"),
+    ] {
+        let text = format!("{kind} or the cgroup is not mounted. Block I/O {way} limit discarded.");
+        if discards(warnings, list.as_ref().is_some_and(|l| !l.is_empty()), limits.blkio_throttle, &text) {
+            *list = Some(Vec::new());
+        }
     }
     Ok(())
 }
@@ -298,16 +380,33 @@ pub(crate) fn rlimits(host: &HostConfig) -> Result<Vec<Rlimit>> {
     host.ulimits.iter().flatten().map(decode).collect()
 }
 
+/// A host that can do everything.
+#[cfg(test)]
+pub(crate) const fn all_limits() -> LimitSupport {
+    LimitSupport {
+        memory: true,
+        swap: true,
+        reservation: true,
+        swappiness: true,
+        oom_kill_disable: true,
+        cpu_shares: true,
+        cpu_quota: true,
+        cpu_realtime: true,
+        cpuset: true,
+        pids: true,
+        blkio_weight: true,
+        blkio_weight_device: true,
+        blkio_throttle: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dto::host_config::Ulimit;
 
-    const ALL: LimitSupport =
-        LimitSupport { memory: true, swap: true, cpu: true, cpuset: true, pids: true, oom_kill_disable: true };
-
     fn checked(change: impl FnOnce(&mut HostConfig)) -> Result<(HostConfig, Vec<String>)> {
-        with(ALL, change)
+        with(all_limits(), change)
     }
 
     fn with(limits: LimitSupport, change: impl FnOnce(&mut HostConfig)) -> Result<(HostConfig, Vec<String>)> {
@@ -378,10 +477,37 @@ mod tests {
             h.pids_limit = Some(5);
             h.cpu_shares = 5;
             h.cpuset_cpus = "0".into();
+            h.memory_swappiness = Some(5);
+            h.blkio_weight = 100;
+            h.blkio_device_write_iops = Some(vec![ThrottleDevice { path: "/dev/null".into(), rate: 1 }]);
         })
         .unwrap();
         assert_eq!((host.memory, host.pids_limit, host.cpu_shares, host.cpuset_cpus.as_str()), (0, None, 0, ""));
-        assert_eq!(warnings.len(), 4);
+        assert_eq!((host.memory_swappiness, host.blkio_weight), (None, 0));
+        assert_eq!(host.blkio_device_write_iops, Some(vec![]));
+        assert_eq!(
+            warnings.last().unwrap(),
+            "Your kernel does not support IOPS Block write limit or the cgroup is not mounted. Block I/O IOPS write limit discarded."
+        );
+        assert_eq!(warnings.len(), 7);
+        let refused = with(none, |h| h.cpu_realtime_period = 1000).unwrap_err();
+        assert_eq!(refused.message(), "Your kernel does not support CPU real-time scheduler");
+    }
+
+    #[test]
+    fn updates_do_not_contradict_what_is_set() {
+        let refused = |asked: HostConfig, existing: HostConfig| {
+            check_update(&asked, &existing).err().map(|e| e.message().to_owned())
+        };
+        let cpus = || HostConfig { nano_cpus: 1, ..HostConfig::default() };
+        let quota = || HostConfig { cpu_quota: 5000, ..HostConfig::default() };
+        assert!(refused(cpus(), quota()).unwrap().ends_with("cannot be updated as CPU Quota has already been set"));
+        assert!(refused(quota(), cpus()).unwrap().ends_with("cannot be updated as NanoCPUs has already been set"));
+        assert_eq!(refused(cpus(), cpus()), None);
+        let memory = |memory, memory_swap| HostConfig { memory, memory_swap, ..HostConfig::default() };
+        assert!(refused(memory(9, 0), memory(4, 8)).unwrap().starts_with("Memory limit should be smaller"));
+        assert_eq!(refused(memory(9, 12), memory(4, 8)), None);
+        assert_eq!(refused(memory(6, 0), memory(4, 8)), None);
     }
 
     #[test]

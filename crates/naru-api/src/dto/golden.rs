@@ -59,7 +59,7 @@ fn labels() -> BTreeMap<String, String> {
 fn full_view() -> ContainerView {
     let body = include_bytes!("../../tests/data/docker-28-create.json");
     let body: config::CreateBody = crate::decode::tolerant::from_slice(body).unwrap();
-    let limits = LimitSupport { memory: true, swap: true, cpu: true, cpuset: true, pids: true, oom_kill_disable: true };
+    let limits = crate::decode::resources::all_limits();
     let facts = || crate::decode::resources::Facts { cpus: 2, limits };
     let (request, warnings) = crate::decode::create::decode(body, None, None, facts).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");

@@ -47,14 +47,17 @@ impl Engine {
         if policy.as_ref().is_some_and(|p| !matches!(p.name.as_str(), "" | "no"))
             && container.read(|r| r.host.auto_remove)
         {
-            return Err(Error::conflict(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container",
-            ));
+            return Err(Error::conflict(format!(
+                "Cannot update container {}: Restart policy cannot be updated because AutoRemove is enabled for the container",
+                container.id
+            )));
         }
         let mut warnings = Vec::new();
         if container.read(|r| r.state.has_process()) {
             let mut cgroup = self.cgroup(&container)?;
-            cgroup.update(&limits)?;
+            cgroup
+                .update(&container.read(|r| completed(&limits, &r.host.resources)))
+                .map_err(|error| error.context(format!("Cannot update container {}", container.id)))?;
             warnings = cgroup.take_warnings();
         }
         container.change(|r| {
@@ -70,6 +73,20 @@ impl Engine {
         self.container_event(&container, "update", &[]);
         Ok(warnings)
     }
+}
+
+/// `limits` with those that one of them can't be written without: the kernel's files hold swap alone, and quota and period in one.
+fn completed(limits: &Resources, existing: &Resources) -> Resources {
+    let mut all = limits.clone();
+    if all.memory.is_some() || all.memory_swap.is_some() {
+        all.memory = all.memory.or(existing.memory);
+        all.memory_swap = all.memory_swap.or(existing.memory_swap);
+    }
+    if all.cpu_quota.is_some() || all.cpu_period.is_some() {
+        all.cpu_quota = all.cpu_quota.or(existing.cpu_quota);
+        all.cpu_period = all.cpu_period.or(existing.cpu_period);
+    }
+    all
 }
 
 /// Takes over what is set.
@@ -93,4 +110,29 @@ fn merge(into: &mut Resources, from: Resources) {
         pids_limit,
         blkio_weight
     );
+    macro_rules! take_lists {
+        ($($field:ident),*) => { $( if !from.$field.is_empty() { into.$field = from.$field; } )* };
+    }
+    take_lists!(blkio_weight_device, blkio_read_bps, blkio_write_bps, blkio_read_iops, blkio_write_iops);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_together_is_written_together() {
+        let existing = Resources {
+            memory: Some(64),
+            memory_swap: Some(128),
+            cpu_period: Some(50_000),
+            pids_limit: Some(5),
+            ..Resources::default()
+        };
+        let asked = Resources { memory: Some(32), cpu_quota: Some(1000), ..Resources::default() };
+        let all = completed(&asked, &existing);
+        assert_eq!((all.memory, all.memory_swap), (Some(32), Some(128)));
+        assert_eq!((all.cpu_quota, all.cpu_period, all.pids_limit), (Some(1000), Some(50_000), None));
+        assert_eq!(completed(&Resources::default(), &existing), Resources::default());
+    }
 }

@@ -221,7 +221,16 @@ fn io_v2(list: &mut List, resources: &Resources) {
             unsupported: NO_WEIGHT,
         });
     }
-    list.by_device(&["io.bfq.weight"], "", &resources.blkio_weight_device, NO_WEIGHT_DEVICE);
+    for DeviceValue { major, minor, value } in &resources.blkio_weight_device {
+        let scaled = io_weight(u16::try_from(*value).unwrap_or(u16::MAX).min(1000));
+        list.0.push(Setting {
+            controller: Controller::Blkio,
+            files: &["io.bfq.weight"],
+            value: format!("{major}:{minor} {value}"),
+            otherwise: Some(("io.weight", format!("{major}:{minor} {scaled}"))),
+            unsupported: NO_WEIGHT_DEVICE,
+        });
+    }
     list.by_device(&["io.max"], "rbps=", &resources.blkio_read_bps, NO_THROTTLE);
     list.by_device(&["io.max"], "wbps=", &resources.blkio_write_bps, NO_THROTTLE);
     list.by_device(&["io.max"], "riops=", &resources.blkio_read_iops, NO_THROTTLE);

@@ -19,6 +19,7 @@ mod path;
 mod procs;
 mod remove;
 mod stats;
+mod support;
 
 #[cfg(test)]
 mod kernel_tests;
@@ -26,3 +27,4 @@ mod kernel_tests;
 pub use group::Cgroup;
 pub use hierarchy::{Controller, Hierarchies, Hierarchy};
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats};
+pub use support::Support;
