@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod networks;
 mod recovery;
 mod registry;
 mod restart;

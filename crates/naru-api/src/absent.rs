@@ -22,8 +22,6 @@ refusals! {
     websocket not_implemented "attaching by websocket is not available: POST to /containers/{id}/attach instead";
     /// Checkpoints.
     experimental not_implemented "checkpoints are only supported on a daemon with experimental features enabled";
-    /// Networks other than the predefined ones.
-    user_networks not_implemented "user-defined networks are not available yet: use bridge, host, none or container:<name>";
     /// Builds.
     build not_implemented "building images is not available yet";
     /// BuildKit's connection.

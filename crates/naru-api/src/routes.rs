@@ -85,10 +85,10 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         GET "/networks" OLDEST, networks::list;
         GET "/networks/" OLDEST, networks::list;
         GET "/networks/*" OLDEST, networks::inspect;
-        POST "/networks/create" OLDEST, absent::user_networks;
-        POST "/networks/prune" v1(25), absent::user_networks;
-        POST "/networks/*/connect" OLDEST, absent::user_networks;
-        POST "/networks/*/disconnect" OLDEST, absent::user_networks;
+        POST "/networks/create" OLDEST, networks::create;
+        POST "/networks/prune" v1(25), networks::prune;
+        POST "/networks/*/connect" OLDEST, networks::connect;
+        POST "/networks/*/disconnect" OLDEST, networks::disconnect;
         DELETE "/networks/*" OLDEST, networks::remove;
 
         GET "/volumes" OLDEST, volumes::list;

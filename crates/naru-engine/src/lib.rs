@@ -15,6 +15,7 @@ mod info;
 mod log_config;
 mod log_file;
 mod monitor_link;
+mod network_types;
 mod networks;
 mod prune;
 mod reconcile;
@@ -128,10 +129,17 @@ impl Engine {
         }
         let images = image::Images::open(&config.data_root, naru_registry::Client::new(registry))?;
         let name_servers = info::host_resolver().ipv4_servers();
+        let id = engine_id(&config.data_root)?;
+        let networks = networks::Networks::open(networks::NetworksConfig {
+            data_root: &config.data_root,
+            instance: config.instance(),
+            engine_id: id.clone(),
+            name_servers,
+        })?;
         Ok(Arc::new(Self {
-            id: engine_id(&config.data_root)?,
+            id,
             boot_id: info::boot_id(),
-            networks: networks::Networks::open(&config.data_root, config.instance(), &name_servers)?,
+            networks,
             volumes: volumes::Volumes::open(config.data_root.join("volumes"))?,
             containers,
             records,

@@ -1,89 +1,125 @@
-//! The engine's networks: the default bridge, the host's and none; and a container's place on them.
+//! The engine's networks, and a container's place on them.
+//!
+//! [`Networks`] holds what exists; a network is in it from the moment its record is on disk until its removal has begun. Who uses a
+//! network is noted under the same lock, so that one in use is never removed and nobody joins one that goes.
 
-use crate::container::Container;
-use crate::types::{EndpointView, NetworkMode, NetworkView};
+mod attach;
+mod connect;
+mod create;
+mod options;
+mod pools;
+mod record;
+mod remove;
+mod view;
+
+pub(crate) use attach::{Sandbox, way_out};
+pub(crate) use record::Network;
+
 use crate::{Engine, clock};
 use naru_base::error::Context as _;
-use naru_base::{Error, Id, Result};
-use naru_fs::{Durability, Root, durable};
-use naru_net::{
-    Driver, Endpoint, EndpointRequest, HostNet, Instance, Netns, NetnsSetup, NetworkSpec, Pooled, WarmPool,
-};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use naru_base::{Class, Error, Id, Result};
+use naru_fs::{Durability, Records, Root, durable};
+use naru_net::{Endpoint, HostNet, Instance, Subnet, Subnet6, WarmPool};
+use record::{PREDEFINED_FILE, Predefined, RECORD_FILE, RECORD_VERSION};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-const RECORD_FILE: &str = "networks.json";
 /// Namespaces kept ready for the next containers.
 const POOL: usize = 4;
-
-/// A network namespace of a container's own. It lives as long as a descriptor of it does: this one, the monitor's, or a process in it.
-#[derive(Debug)]
-pub(crate) struct Sandbox {
-    pub id: String,
-    pub netns: Netns,
-    pub endpoint: Option<Endpoint>,
-    /// By network name.
-    pub endpoints: BTreeMap<String, EndpointView>,
-}
-
-/// The predefined networks, as kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Predefined {
-    version: u32,
-    created: i64,
-    bridge: NetworkSpec,
-    host: NetworkSpec,
-    none: NetworkSpec,
-}
 
 /// All networks.
 #[derive(Debug)]
 pub(crate) struct Networks {
     host: HostNet,
-    known: Predefined,
+    records: Records<Network>,
+    known: Mutex<Known>,
+    /// Held while a network is made: what its addresses must keep clear of must not change.
+    making: Mutex<()>,
+    engine_id: String,
+    name_servers: Vec<Ipv4Addr>,
+    default: Arc<Network>,
     pool: WarmPool,
     refilling: tokio::sync::Mutex<()>,
 }
 
+/// What is there, and who uses it.
+#[derive(Debug, Default)]
+struct Known {
+    networks: BTreeMap<Id, Arc<Network>>,
+    /// Containers with an endpoint, by network.
+    users: BTreeMap<Id, BTreeSet<Id>>,
+}
+
+/// Where networks keep what they keep, and whose they are.
+#[derive(Debug)]
+pub(crate) struct NetworksConfig<'a> {
+    pub data_root: &'a Path,
+    pub instance: Instance,
+    pub engine_id: String,
+    pub name_servers: Vec<Ipv4Addr>,
+}
+
 impl Networks {
     /// Reads the records, or chooses; nothing is made yet.
-    pub(crate) fn open(data_root: &Path, instance: Instance, name_servers: &[Ipv4Addr]) -> Result<Self> {
-        let host = HostNet::open(instance)?;
-        let folder = Root::open_host("/")
-            .and_then(|r| r.create_dir_all(data_root.join("network"), 0o700.into()))
-            .system("cannot make the folder of the networks")?;
-        let kept: Option<Predefined> = durable::read_json(&folder, RECORD_FILE).system("cannot read the networks")?;
-        let known = match kept {
-            Some(known) => known,
-            None => {
-                let known = Predefined {
-                    version: 1,
-                    created: clock::now(),
-                    bridge: host.default_network(Id::random()?, name_servers, &[])?,
-                    host: NetworkSpec::host(Id::random()?),
-                    none: NetworkSpec::none(Id::random()?),
-                };
-                durable::write_json(&folder, RECORD_FILE, &known, Durability::Synced)
-                    .system("cannot write the networks")?;
-                known
+    pub(crate) fn open(config: NetworksConfig<'_>) -> Result<Self> {
+        let host = HostNet::open(config.instance.clone())?;
+        let records: Records<Network> = Records::open(config.data_root.join("networks"), RECORD_FILE, RECORD_VERSION)
+            .system("cannot open the networks")?;
+        let mut known = Known::default();
+        for (id, record) in records.load_all().system("cannot list the networks")? {
+            match record {
+                Ok(Some(network)) => {
+                    known.networks.insert(network.spec.id.clone(), Arc::new(network));
+                }
+                // Its making was broken off before there was anything.
+                Ok(None) => drop(records.remove(&id)),
+                Err(error) => tracing::warn!(network = id, "its record can't be read: {error}"),
             }
-        };
-        let pool = WarmPool::new(known.bridge.clone(), POOL);
-        Ok(Self { host, known, pool, refilling: tokio::sync::Mutex::new(()) })
+        }
+        let taken: Vec<Subnet> = known.networks.values().filter_map(|n| n.spec.subnet).collect();
+        let predefined = predefined(&config, &host, &taken)?;
+        let networks = predefined.networks().map(Arc::new);
+        let [default, ..] = &networks;
+        let default = Arc::clone(default);
+        known.networks.extend(networks.into_iter().map(|n| (n.spec.id.clone(), n)));
+        let pool = WarmPool::new(default.spec.clone(), POOL);
+        Ok(Self {
+            host,
+            records,
+            known: Mutex::new(known),
+            making: Mutex::default(),
+            engine_id: config.engine_id,
+            name_servers: config.name_servers,
+            default,
+            pool,
+            refilling: tokio::sync::Mutex::new(()),
+        })
     }
 
-    /// Sets up what is missing, takes up what runs, removes what nobody owns.
-    pub(crate) fn reconcile(&self, live: Vec<Endpoint>) -> Result<()> {
-        let live: Vec<_> =
-            live.into_iter().map(|endpoint| naru_net::LiveEndpoint { endpoint, ports: Vec::new() }).collect();
-        let removed = self.host.reconcile(std::slice::from_ref(&self.known.bridge), &live)?;
+    /// Sets up what is missing, takes up what runs, removes what nobody owns. `live` is who runs, with its endpoints.
+    pub(crate) fn reconcile(&self, live: Vec<(Id, Vec<Endpoint>)>) -> Result<()> {
+        let specs: Vec<_> = self.all().iter().filter(|n| n.has_endpoints()).map(|n| n.spec.clone()).collect();
+        let endpoints: Vec<_> = live
+            .iter()
+            .flat_map(|(_, endpoints)| endpoints)
+            .map(|endpoint| naru_net::LiveEndpoint { endpoint: endpoint.clone(), ports: Vec::new() })
+            .collect();
+        let removed = self.host.reconcile(&specs, &endpoints)?;
         for failure in removed.failures {
             tracing::warn!("{failure}");
         }
-        self.host.ensure(&self.known.bridge)?;
+        // Without the default network nothing works as expected; another one's failure has been told.
+        self.host.ensure(&self.default.spec)?;
+        {
+            let mut known = crate::lock(&self.known);
+            for (container, endpoints) in live {
+                for endpoint in endpoints {
+                    known.users.entry(endpoint.network_id).or_default().insert(container.clone());
+                }
+            }
+        }
         if self.host.forward_policy_blocks() {
             tracing::warn!(
                 "another firewall of this host drops forwarded packets: containers may reach nothing outside"
@@ -92,66 +128,73 @@ impl Networks {
         Ok(())
     }
 
-    /// By name, id or unique beginning of an id.
-    pub(crate) fn find(&self, given: &str) -> Option<&NetworkSpec> {
-        let all = [&self.known.bridge, &self.known.host, &self.known.none];
-        all.into_iter()
-            .find(|n| n.name == given || n.id.as_str() == given)
-            .or_else(|| all.into_iter().find(|n| !given.is_empty() && n.id.as_str().starts_with(given)))
-    }
-
-    pub(crate) fn specs(&self) -> [&NetworkSpec; 3] {
-        [&self.known.bridge, &self.known.host, &self.known.none]
-    }
-
-    /// The gateway of the default network, which `host-gateway` means.
-    pub(crate) fn gateway(&self) -> Option<Ipv4Addr> {
-        self.known.bridge.gateway
-    }
-
-    /// A container's own namespace, on its network.
-    pub(crate) fn sandbox(&self, container: &Container, mode: &NetworkMode) -> Result<Sandbox> {
-        let id = Id::random()?.to_string();
-        let spec = match mode {
-            NetworkMode::None => &self.known.none,
-            NetworkMode::Default => &self.known.bridge,
-            NetworkMode::Named(name) => {
-                self.find(name).ok_or_else(|| Error::not_found(format!("network {name} not found")))?
-            }
-            NetworkMode::Host | NetworkMode::Container(_) => {
-                return Err(Error::system("a container on another's network has no namespace of its own"));
-            }
-        };
-        if spec.driver != Driver::Bridge {
-            let netns = Netns::create(&NetnsSetup::container())?;
-            let view = EndpointView { network_id: spec.id.to_string(), ..EndpointView::default() };
-            return Ok(Sandbox { id, netns, endpoint: None, endpoints: BTreeMap::from([(spec.name.clone(), view)]) });
+    /// By whole id, name, or unique beginning of an id.
+    ///
+    /// # Errors
+    /// docker's texts: none, several.
+    pub(crate) fn find(&self, given: &str) -> Result<Arc<Network>> {
+        let missing = || Error::not_found(format!("network {given} not found"));
+        let given_name = if given == "default" { "bridge" } else { given };
+        let known = crate::lock(&self.known);
+        if let Some(network) = known.networks.get(given) {
+            return Ok(Arc::clone(network));
         }
-        let (ip, mac) = container.read(|r| (r.host.ip, r.host.mac.clone()));
-        let plain = ip.is_none() && mac.is_none();
-        let Pooled { netns, endpoint } = match self.pool.take().filter(|_| plain) {
-            Some(ready) => ready,
-            None => {
-                let ip = match ip {
-                    Some(IpAddr::V4(ip)) => Some(ip),
-                    Some(ip) => return Err(Error::invalid(format!("the network bridge has no IPv6 addresses: {ip}"))),
-                    None => None,
-                };
-                let netns = Netns::create(&NetnsSetup::container())?;
-                let wish = EndpointRequest { ip, mac, ..EndpointRequest::default() };
-                let endpoint = self.host.attach(spec, &netns, &wish)?;
-                Pooled { netns, endpoint }
-            }
-        };
-        let endpoints = BTreeMap::from([(spec.name.clone(), view(&endpoint))]);
-        Ok(Sandbox { id, netns, endpoint: Some(endpoint), endpoints })
+        if let Some(network) = known.networks.values().find(|n| n.spec.name == given_name) {
+            return Ok(Arc::clone(network));
+        }
+        if given.is_empty() {
+            return Err(missing());
+        }
+        let found: Vec<_> = known.networks.values().filter(|n| n.spec.id.as_str().starts_with(given)).collect();
+        match found.as_slice() {
+            [one] => Ok(Arc::clone(one)),
+            [] => Err(missing()),
+            several => Err(Error::invalid(format!(
+                "network {given} is ambiguous ({} matches found based on ID prefix)",
+                several.len()
+            ))),
+        }
     }
 
-    /// Gives the address back; the kernel removes the interfaces when the last descriptor is closed, in the background.
-    pub(crate) fn release(&self, sandbox: Sandbox) {
-        if let Some(endpoint) = &sandbox.endpoint {
-            self.host.detach(endpoint);
+    /// Every network, in no order that means anything.
+    pub(crate) fn all(&self) -> Vec<Arc<Network>> {
+        crate::lock(&self.known).networks.values().cloned().collect()
+    }
+
+    /// The addresses of the default network's gateway, which `host-gateway` means.
+    pub(crate) fn default_gateways(&self) -> Vec<IpAddr> {
+        let spec = &self.default.spec;
+        spec.gateway.map(IpAddr::V4).into_iter().chain(spec.gateway6.map(IpAddr::V6)).collect()
+    }
+
+    /// Notes that a container is going to be on a network.
+    ///
+    /// # Errors
+    /// Not found when the network has gone.
+    fn join(&self, network: &Network, container: &Id) -> Result<()> {
+        let mut known = crate::lock(&self.known);
+        if !known.networks.contains_key(&network.spec.id) {
+            return Err(Error::not_found(format!("network {} not found", network.spec.name)));
         }
+        known.users.entry(network.spec.id.clone()).or_default().insert(container.clone());
+        Ok(())
+    }
+
+    /// The container has left the network.
+    fn leave(&self, network: &Id, container: &Id) {
+        let mut known = crate::lock(&self.known);
+        if let Some(users) = known.users.get_mut(network) {
+            users.remove(container);
+            if users.is_empty() {
+                known.users.remove(network);
+            }
+        }
+    }
+
+    /// All IPv4 and IPv6 subnets that networks have.
+    fn subnets(&self) -> (Vec<Subnet>, Vec<Subnet6>) {
+        let all = self.all();
+        (all.iter().filter_map(|n| n.spec.subnet).collect(), all.iter().filter_map(|n| n.spec.subnet6).collect())
     }
 
     /// Fills the pool on another thread, after requests have been answered.
@@ -173,71 +216,39 @@ impl Networks {
     }
 }
 
-/// docker's names for a bridge's settings, with those that were given.
-fn options(spec: &NetworkSpec) -> BTreeMap<String, String> {
-    let mut all = spec.options.clone();
-    if spec.driver == Driver::Bridge {
-        for (key, value) in [
-            ("com.docker.network.bridge.default_bridge", (spec.name == "bridge").to_string()),
-            ("com.docker.network.bridge.enable_icc", spec.icc.to_string()),
-            ("com.docker.network.bridge.enable_ip_masquerade", spec.masquerade.to_string()),
-            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
-            ("com.docker.network.bridge.name", spec.bridge_name.clone()),
-            ("com.docker.network.driver.mtu", spec.mtu.to_string()),
-        ] {
-            all.entry(key.to_owned()).or_insert(value);
-        }
+/// The predefined networks: as recorded, or chosen now.
+fn predefined(config: &NetworksConfig<'_>, host: &HostNet, taken: &[Subnet]) -> Result<Predefined> {
+    let folder = Root::open_host("/")
+        .and_then(|r| r.create_dir_all(config.data_root.join("network"), 0o700.into()))
+        .system("cannot make the folder of the networks")?;
+    if let Some(known) = durable::read_json(&folder, PREDEFINED_FILE).system("cannot read the networks")? {
+        return Ok(known);
     }
-    all
+    let known = Predefined {
+        version: 1,
+        created: clock::now(),
+        bridge: host.default_network(Id::random()?, &config.name_servers, taken)?,
+        host: naru_net::NetworkSpec::host(Id::random()?),
+        none: naru_net::NetworkSpec::none(Id::random()?),
+    };
+    durable::write_json(&folder, PREDEFINED_FILE, &known, Durability::Synced).system("cannot write the networks")?;
+    Ok(known)
 }
 
-fn view(endpoint: &Endpoint) -> EndpointView {
-    EndpointView {
-        network_id: endpoint.network_id.to_string(),
-        endpoint_id: endpoint.endpoint_id.to_string(),
-        gateway: endpoint.gateway.map(|g| g.to_string()).unwrap_or_default(),
-        ip: endpoint.ip.to_string(),
-        prefix: endpoint.prefix,
-        mac: endpoint.mac.clone(),
-        ..EndpointView::default()
-    }
+/// A refusal that docker answers with 403.
+fn forbidden(text: impl Into<String>) -> Error {
+    Error::new(Class::Forbidden, text)
 }
 
 impl Engine {
-    /// All networks.
-    pub fn networks(&self) -> Vec<NetworkView> {
-        self.networks.specs().into_iter().map(|spec| self.network_view(spec)).collect()
-    }
-
-    /// One network.
-    ///
-    /// # Errors
-    /// When there is none of that name or id.
-    pub fn network(&self, name_or_id: &str) -> Result<NetworkView> {
-        let spec = self.networks.find(name_or_id);
-        spec.map(|s| self.network_view(s)).ok_or_else(|| Error::not_found(format!("network {name_or_id} not found")))
-    }
-
-    fn network_view(&self, spec: &NetworkSpec) -> NetworkView {
-        let mut containers = BTreeMap::new();
-        for container in self.containers.all() {
-            container.read(|r| {
-                let on = r.state.endpoints.get(&spec.name).filter(|_| r.state.status.is_running());
-                if let Some(endpoint) = on {
-                    containers.insert(container.id.to_string(), (r.name.clone(), endpoint.clone()));
-                }
-            });
-        }
-        NetworkView {
-            id: spec.id.to_string(),
-            name: spec.name.clone(),
-            driver: spec.driver.name().to_owned(),
-            created: self.networks.known.created,
-            subnet: spec.subnet.map(|s| s.to_string()).unwrap_or_default(),
-            gateway: spec.gateway.map(|g| g.to_string()).unwrap_or_default(),
-            options: options(spec),
-            labels: spec.labels.clone(),
-            containers,
-        }
+    /// An event of a network, about a container if there is one.
+    pub(crate) fn network_event(&self, network: &Network, action: &str, container: Option<&Id>) {
+        let spec = &network.spec;
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), spec.name.clone()),
+            ("type".to_owned(), spec.driver.name().to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_string())));
+        self.events.publish("network", action, spec.id.as_str(), attributes);
     }
 }

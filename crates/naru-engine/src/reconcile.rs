@@ -1,13 +1,13 @@
 //! What an engine does when it begins: it meets the monitors that are there, takes up what ended meanwhile, and removes what nobody owns.
 
 use crate::Engine;
-use crate::container::Container;
+use crate::container::{Container, Record};
 use crate::networks::{Networks, Sandbox};
 use crate::types::Status;
 use naru_base::Result;
 use naru_fs::Durability;
 use naru_monitor::protocol::ExitRecord;
-use naru_net::{Endpoint, Netns};
+use naru_net::Netns;
 use std::sync::Arc;
 
 /// docker's exit code for a container whose end nobody saw (the machine went down).
@@ -19,20 +19,22 @@ impl Engine {
     /// # Errors
     /// When the networks can't be set up. What concerns one container is reported and does not keep the others from being served.
     pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
-        let mut live = Vec::new();
         for container in self.containers.all() {
             self.images.hold(&container.id, &container.read(|r| r.image.clone()));
-            match self.take_up(&container).await {
-                Ok(Some(endpoint)) => live.push(endpoint),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(container = container.id.short(), "{error}"),
+            if let Err(error) = self.take_up(&container).await {
+                tracing::warn!(container = container.id.short(), "{error}");
             }
         }
         let swept = self.images.store.sweep();
         if let Err(error) = swept {
             tracing::warn!("cannot sweep the store: {error}");
         }
-        self.networks.reconcile(live)?;
+        // Asked now: one that was taken up may have ended since.
+        let live = self.containers.all().into_iter().filter_map(|c| {
+            let running = |r: &Record| r.state.has_process().then(|| r.state.attached.values().cloned().collect());
+            c.read(running).map(|endpoints| (c.id.clone(), endpoints))
+        });
+        self.networks.reconcile(live.collect())?;
         self.remove_leftovers();
         Networks::refill(self);
         // Meanwhile clients are served.
@@ -41,7 +43,7 @@ impl Engine {
     }
 
     /// One container: running under its monitor, or ended.
-    async fn take_up(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Endpoint>> {
+    async fn take_up(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         if let Some((monitor, state, descriptors)) = self.meet_monitor(container).await? {
             container.change(|r| {
                 if r.state.has_process() && r.state.pid != state.pid {
@@ -66,16 +68,17 @@ impl Engine {
                 container.change(|r| r.state.health.clone_from(&state.health));
             }
             container.set_monitor(Some(monitor));
-            return Ok(self.take_up_network(container, descriptors));
+            self.take_up_network(container, descriptors);
+            return Ok(());
         }
         let finished_at = container.read(|r| r.state.finished_at);
         if !container.read(|r| r.state.has_process()) {
             let unheard = self.read_exit_record(&container.id).filter(|e| e.finished_at > finished_at);
-            let Some(record) = unheard else { return Ok(None) };
+            let Some(record) = unheard else { return Ok(()) };
             // It was started when the engine died, and has ended since.
             container.change(|r| r.state.begin(0, 0, &self.boot_id, record.finished_at));
             self.note_end(container, &record);
-            return Ok(None);
+            return Ok(());
         }
         let this_boot = container.read(|r| r.state.boot_id == self.boot_id);
         let record =
@@ -89,15 +92,17 @@ impl Engine {
             self.kill_remains(container);
         }
         self.note_end(container, &record);
-        Ok(None)
+        Ok(())
     }
 
-    fn take_up_network(&self, container: &Container, descriptors: Vec<std::os::fd::OwnedFd>) -> Option<Endpoint> {
-        let (id, endpoint, endpoints) =
-            container.read(|r| (r.state.sandbox_id.clone(), r.state.endpoint.clone(), r.state.endpoints.clone()));
-        let netns = descriptors.into_iter().next().and_then(|fd| Netns::from_fd(fd).ok())?;
-        container.set_sandbox(Some(Sandbox { id, netns, endpoint: endpoint.clone(), endpoints }));
-        endpoint
+    /// Its addresses are its own also when its namespace can't be entered.
+    fn take_up_network(&self, container: &Container, descriptors: Vec<std::os::fd::OwnedFd>) {
+        let (id, attached) = container.read(|r| (r.state.sandbox_id.clone(), r.state.attached.clone()));
+        match descriptors.into_iter().next().map(Netns::from_fd) {
+            Some(Ok(netns)) => drop(container.set_sandbox(Some(Sandbox { id, netns: Arc::new(netns), attached }))),
+            Some(Err(error)) => tracing::warn!(container = container.id.short(), "{error}"),
+            None => {}
+        }
     }
 
     /// Folders of containers that are none, the trash, and run folders without a container.

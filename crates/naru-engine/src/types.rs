@@ -5,10 +5,10 @@ pub use naru_runtime::cgroup::Support as LimitSupport;
 use naru_runtime::plan::{Device, DeviceRule, Propagation, Resources, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+pub use crate::network_types::*;
 pub use naru_monitor::protocol::{HealthResult, HealthState, HealthStatus};
 
 /// Nanoseconds since the Unix epoch; 0 for "never".
@@ -160,10 +160,6 @@ pub struct HostSettings {
     pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
     /// Publish all exposed ports.
     pub publish_all: bool,
-    /// Fixed address, when asked for.
-    pub ip: Option<IpAddr>,
-    /// Fixed MAC address, when asked for.
-    pub mac: Option<String>,
     /// Where the container's id is written (by the client; only shown).
     pub cidfile: String,
 }
@@ -324,6 +320,8 @@ pub struct CreateRequest {
     pub config: ContainerConfig,
     /// How.
     pub host: HostSettings,
+    /// What it wants of networks, by the name or id that the caller gave.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
     /// The caller's own host settings document, kept and handed back in views; never read by the engine.
     pub document: serde_json::Value,
     /// Wanted platform.
@@ -480,27 +478,6 @@ pub struct MountView {
     pub writable: bool,
     /// Propagation, `rprivate` for binds by default.
     pub propagation: String,
-}
-
-/// An endpoint as shown.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct EndpointView {
-    /// Network id.
-    pub network_id: String,
-    /// Endpoint id, empty when not running.
-    pub endpoint_id: String,
-    /// Gateway address.
-    pub gateway: String,
-    /// Address.
-    pub ip: String,
-    /// Prefix length in bits.
-    pub prefix: u8,
-    /// MAC address.
-    pub mac: String,
-    /// Aliases.
-    pub aliases: Vec<String>,
-    /// DNS names.
-    pub dns_names: Vec<String>,
 }
 
 /// Which containers to list.
@@ -810,29 +787,6 @@ pub enum ChangeKind {
     Added,
     /// docker's 2.
     Deleted,
-}
-
-/// A network as shown.
-#[derive(Debug, Clone)]
-pub struct NetworkView {
-    /// Id.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// `bridge`, `host`, `null`.
-    pub driver: String,
-    /// When made.
-    pub created: UnixNanos,
-    /// Subnet, CIDR, empty when there is none.
-    pub subnet: String,
-    /// Gateway address.
-    pub gateway: String,
-    /// Driver options.
-    pub options: BTreeMap<String, String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Running containers on it: container id to (name, endpoint).
-    pub containers: BTreeMap<String, (String, EndpointView)>,
 }
 
 /// A volume as shown.

@@ -52,11 +52,16 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No more addresses.
-    #[error("no available IPv4 addresses on this network's address pools: {0}")]
-    Exhausted(String),
+    #[error("no available {family} addresses on this network's address pools: {subnet}")]
+    Exhausted {
+        /// IPv4 or IPv6.
+        family: &'static str,
+        /// Of which subnet.
+        subnet: String,
+    },
     /// An address that is taken.
-    #[error("address already in use: {0}")]
-    Taken(std::net::Ipv4Addr),
+    #[error("Address already in use")]
+    Taken(std::net::IpAddr),
     /// Every default pool overlaps something.
     #[error("all predefined address pools have been fully subnetted")]
     NoPool,
@@ -109,9 +114,10 @@ impl Error {
 impl From<Error> for naru_base::Error {
     fn from(error: Error) -> Self {
         let class = match &error {
-            Error::Invalid(_) => Class::InvalidParameter,
+            Error::Invalid(_) | Error::NoPool => Class::InvalidParameter,
             Error::UnknownNetwork(_) => Class::NotFound,
-            Error::Taken(_) | Error::ForeignLink { .. } => Class::Conflict,
+            Error::Taken(_) => Class::Forbidden,
+            Error::ForeignLink { .. } => Class::Conflict,
             _ => Class::System,
         };
         Self::new(class, error.to_string())

@@ -10,7 +10,8 @@ pub use reconcile::{LiveEndpoint, Removed};
 use crate::ipam::{self, InUse, Leases};
 use crate::nft::{BridgeRules, Nft, Rules, STRANGERS};
 use crate::rtnl::Rtnl;
-use crate::{Error, Instance, NetworkSpec, Published, Result, Subnet, sysctl};
+use crate::spec::Addresses;
+use crate::{Endpoint, Error, Instance, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
 use naru_base::Id;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,11 +22,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 struct Live {
     spec: NetworkSpec,
-    /// The bridge's number.
+    /// The bridge's number; 0 for none.
     index: u32,
-    subnet: Subnet,
-    gateway: Ipv4Addr,
-    leases: Leases,
+    addresses: Addresses,
+    leases: Option<Leases>,
+    leases6: Option<Leases<Subnet6>>,
+}
+
+impl Live {
+    fn subnet(&self) -> Option<Subnet> {
+        self.addresses.v4.map(|v4| v4.subnet)
+    }
+
+    fn subnet6(&self) -> Option<Subnet6> {
+        self.addresses.v6.map(|v6| v6.subnet)
+    }
 }
 
 /// The firewall's side: its socket, and what the table should hold, from which it is made anew when somebody deletes it.
@@ -88,7 +99,7 @@ impl HostNet {
         };
         let mut in_use = InUse::of_host(&routes, &addresses, name_servers);
         in_use.hard.extend_from_slice(others);
-        in_use.hard.extend(lock(&self.live).values().map(|l| l.subnet));
+        in_use.hard.extend(lock(&self.live).values().filter_map(Live::subnet));
         Ok(ipam::choose(ipam::default_pools(), &in_use)?)
     }
 
@@ -120,12 +131,39 @@ impl HostNet {
         Ok(addresses.iter().find(|a| a.index == link.index).and_then(|a| Subnet::containing(a.address, a.prefix)))
     }
 
-    /// Takes an address for a container that runs already (after a restart of the engine).
+    /// Whether `subnet` overlaps that of a network that is set up.
+    pub fn overlaps(&self, subnet: Subnet) -> bool {
+        lock(&self.live).values().filter_map(Live::subnet).any(|s| s.overlaps(subnet))
+    }
+
+    /// Whether `subnet` overlaps that of a network that is set up.
+    pub fn overlaps6(&self, subnet: Subnet6) -> bool {
+        lock(&self.live).values().filter_map(Live::subnet6).any(|s| s.overlaps(subnet))
+    }
+
+    /// A subnet for a new network with IPv6: the first /64 of the engine's own unique local prefix that no network has.
     ///
     /// # Errors
-    /// Not found for a network that is not set up, conflict for an address that is taken.
-    pub fn reserve(&self, network: &Id, address: Ipv4Addr) -> naru_base::Result<()> {
-        Ok(with_live(&mut lock(&self.live), network, |live| live.leases.reserve(address))?)
+    /// When all are taken.
+    pub fn choose_subnet6(&self, engine_id: &str) -> naru_base::Result<Subnet6> {
+        let taken: Vec<Subnet6> = lock(&self.live).values().filter_map(Live::subnet6).collect();
+        Ok(ipam::unique_local(engine_id, &taken)?)
+    }
+
+    /// Takes the addresses of a container that runs already (after a restart of the engine).
+    ///
+    /// # Errors
+    /// Not found for a network that is not set up, forbidden for an address that is taken.
+    pub fn reserve(&self, endpoint: &Endpoint) -> naru_base::Result<()> {
+        Ok(with_live(&mut lock(&self.live), &endpoint.network_id, |live| {
+            if let (Some(leases), Some(ip)) = (&mut live.leases, endpoint.ip) {
+                leases.reserve(ip)?;
+            }
+            if let (Some(leases), Some(ip6)) = (&mut live.leases6, endpoint.ip6) {
+                leases.reserve(ip6)?;
+            }
+            Ok(())
+        })?)
     }
 
     /// Whether another table of the host drops forwarded packets by policy (docker's, ufw's): then containers reach nothing

@@ -3,5 +3,5 @@
 mod candidates;
 mod leases;
 
-pub use candidates::{InUse, choose, default_pools};
-pub use leases::Leases;
+pub use candidates::{InUse, choose, default_pools, unique_local};
+pub use leases::{Block, Leases};

@@ -27,6 +27,7 @@ mod pool;
 pub mod rtnl;
 mod spec;
 mod subnet;
+mod subnet6;
 mod sysctl;
 
 pub use error::{Error, Result};
@@ -37,3 +38,4 @@ pub use netns::{Netns, NetnsSetup};
 pub use pool::{Pooled, WarmPool};
 pub use spec::{Driver, Endpoint, EndpointRequest, NetworkSpec, Protocol, Published};
 pub use subnet::Subnet;
+pub use subnet6::Subnet6;

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,10 +23,13 @@ impl Mac {
     ///
     /// It looks random, and differs between networks and hosts as docker's random ones do. But an address that goes from one
     /// container to the next keeps its Ethernet address, so neighbours that remember the old pair (for 30 s and more) are right.
-    pub fn of_endpoint(network: &str, ip: Ipv4Addr) -> Self {
+    pub fn of_endpoint(network: &str, ip: impl Into<IpAddr>) -> Self {
         let mut hash = Sha256::new();
         hash.update(network.as_bytes());
-        hash.update(ip.octets());
+        match ip.into() {
+            IpAddr::V4(ip) => hash.update(ip.octets()),
+            IpAddr::V6(ip) => hash.update(ip.octets()),
+        }
         let digest = hash.finalize();
         let mut octets = [0; 6];
         octets.copy_from_slice(&digest[..6]);
@@ -56,6 +59,7 @@ impl fmt::Display for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn an_endpoints_address_is_local_unicast_and_its_own() {

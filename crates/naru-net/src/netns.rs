@@ -94,6 +94,21 @@ impl Netns {
         Ok(links.into_iter().filter(|l| l.index != LOOPBACK).map(|l| (l.name, l.stats)).collect())
     }
 
+    /// Turns IPv6 on for one of its interfaces, without router advertisements: its addresses and routes are ours.
+    ///
+    /// # Errors
+    /// When the settings can't be written.
+    pub(crate) fn enable_ipv6(&self, interface: &str) -> Result<()> {
+        let keys = format!("ipv6/conf/{interface}");
+        let fd = self.fd.try_clone().map_err(|_| Error::Malformed("no descriptor for a network namespace"))?;
+        in_thread(move || {
+            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| Error::Namespace { operation: "enter", errno })?;
+            sysctl::write(&format!("{keys}/accept_ra"), "0")?;
+            sysctl::write(&format!("{keys}/disable_ipv6"), "0")
+        })
+    }
+
     /// The routing socket inside the namespace.
     pub fn rtnl(&self) -> MutexGuard<'_, Rtnl> {
         self.rtnl.lock().unwrap_or_else(PoisonError::into_inner)

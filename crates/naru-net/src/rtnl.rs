@@ -5,8 +5,8 @@ mod link;
 mod route;
 
 pub use address::AddressInfo;
-pub use link::{BridgeOptions, LinkInfo, LinkStats, VethPair};
-pub use route::RouteInfo;
+pub use link::{BridgeOptions, LinkInfo, LinkStats, Macvlan, VethPair};
+pub use route::{Configuration, RouteInfo};
 
 pub(crate) use link::is_valid_name;
 

@@ -1,12 +1,13 @@
 //! What callers say and get: networks, endpoints, ports.
 
+use crate::ipam::Block;
 use crate::nft::BridgeRules;
 use crate::rtnl;
-use crate::{Error, Result, Subnet};
+use crate::{Error, Result, Subnet, Subnet6};
 use naru_base::Id;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How a network is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum Driver {
     Host,
     /// A namespace of its own with `lo` alone.
     Null,
+    /// An interface per container on the link of one of the host's interfaces.
+    Macvlan,
 }
 
 impl Driver {
@@ -27,6 +30,7 @@ impl Driver {
             Self::Bridge => "bridge",
             Self::Host => "host",
             Self::Null => "null",
+            Self::Macvlan => "macvlan",
         }
     }
 }
@@ -57,6 +61,27 @@ pub struct NetworkSpec {
     pub masquerade: bool,
     /// Its containers reach nothing else.
     pub internal: bool,
+    /// Its containers get IPv4 addresses.
+    #[serde(default = "yes")]
+    pub ipv4: bool,
+    /// Its containers get IPv6 addresses.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Its IPv6 addresses.
+    #[serde(default)]
+    pub subnet6: Option<Subnet6>,
+    /// The bridge's own IPv6 address.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
+    /// Containers get IPv6 addresses of this part of the subnet.
+    #[serde(default)]
+    pub ip_range6: Option<Subnet6>,
+    /// Addresses that something else on the network has, by its name.
+    #[serde(default)]
+    pub auxiliary: BTreeMap<String, IpAddr>,
+    /// The host's interface, for [`Driver::Macvlan`].
+    #[serde(default)]
+    pub parent: String,
     /// The user's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -79,13 +104,15 @@ impl NetworkSpec {
     /// A bridge network with docker's defaults. Its gateway is the first address that a host may have.
     pub fn bridge(id: Id, name: &str, bridge_name: String, subnet: Subnet) -> Self {
         Self {
-            bridge_name,
             subnet: Some(subnet),
             gateway: Some(Ipv4Addr::from_bits(subnet.hosts().0)),
-            icc: true,
-            masquerade: true,
-            ..Self::bare(id, name, Driver::Bridge)
+            ..Self::unaddressed_bridge(id, name, bridge_name)
         }
+    }
+
+    /// A bridge network with docker's defaults that has no addresses yet.
+    pub fn unaddressed_bridge(id: Id, name: &str, bridge_name: String) -> Self {
+        Self { bridge_name, icc: true, masquerade: true, ..Self::bare(id, name, Driver::Bridge) }
     }
 
     fn bare(id: Id, name: &str, driver: Driver) -> Self {
@@ -101,50 +128,102 @@ impl NetworkSpec {
             icc: false,
             masquerade: false,
             internal: false,
+            ipv4: true,
+            ipv6: false,
+            subnet6: None,
+            gateway6: None,
+            ip_range6: None,
+            auxiliary: BTreeMap::new(),
+            parent: String::new(),
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
         }
     }
 
+    /// A network on the link of the host's interface `parent`.
+    pub fn macvlan(id: Id, name: &str, parent: String) -> Self {
+        // No MTU of its own: the parent's.
+        Self { parent, icc: true, mtu: 0, ..Self::bare(id, name, Driver::Macvlan) }
+    }
+
     /// What the firewall must know of a bridge network.
     pub(crate) fn rules(&self) -> Option<BridgeRules> {
+        // A network without IPv4 comes with the rules for IPv6.
         let subnet = self.subnet.filter(|_| self.driver == Driver::Bridge)?;
         let bridge = self.bridge_name.clone();
         Some(BridgeRules { bridge, subnet, icc: self.icc, masquerade: self.masquerade, internal: self.internal })
     }
 
-    /// The subnet and gateway of a bridge network whose settings make sense.
+    /// The address plan of a network whose settings make sense.
     ///
     /// # Errors
     /// [`Error::Invalid`] says which setting does not.
-    pub(crate) fn validated(&self) -> Result<(Subnet, Ipv4Addr)> {
+    pub(crate) fn validated(&self) -> Result<Addresses> {
         let invalid = |why: String| Err(Error::Invalid(format!("network {}: {why}", self.name)));
-        if self.driver != Driver::Bridge {
-            return invalid(format!("driver {} has no bridge", self.driver.name()));
+        match self.driver {
+            Driver::Host | Driver::Null => return invalid(format!("driver {} has no addresses", self.driver.name())),
+            Driver::Bridge if !rtnl::is_valid_name(&self.bridge_name) => {
+                return invalid(format!("invalid bridge name {:?}", self.bridge_name));
+            }
+            Driver::Bridge if !(68..=65535).contains(&self.mtu) => return invalid(format!("invalid MTU {}", self.mtu)),
+            Driver::Bridge | Driver::Macvlan => {}
         }
-        if !rtnl::is_valid_name(&self.bridge_name) {
-            return invalid(format!("invalid bridge name {:?}", self.bridge_name));
+        let v4 = self.plan("", self.ipv4, self.subnet, self.gateway, self.ip_range)?;
+        let v6 = self.plan("IPv6 ", self.ipv6, self.subnet6, self.gateway6, self.ip_range6)?;
+        if v4.is_none() && v6.is_none() {
+            return invalid("IPv4 or IPv6 must be enabled".into());
         }
-        if !(68..=65535).contains(&self.mtu) {
-            return invalid(format!("invalid MTU {}", self.mtu));
+        Ok(Addresses { v4, v6 })
+    }
+
+    /// The plan of one family; none when the network hasn't it.
+    fn plan<B: Block>(
+        &self,
+        family: &str,
+        enabled: bool,
+        subnet: Option<B>,
+        gateway: Option<B::Address>,
+        range: Option<B>,
+    ) -> Result<Option<Plan<B>>> {
+        let invalid = |why: String| Err(Error::Invalid(format!("network {}: {why}", self.name)));
+        if !enabled {
+            return Ok(None);
         }
-        let (Some(subnet), Some(gateway)) = (self.subnet, self.gateway) else {
-            return invalid("a subnet and a gateway are needed".into());
+        let (Some(subnet), Some(gateway)) = (subnet, gateway) else {
+            return invalid(format!("an {family}subnet and a gateway are needed"));
         };
-        if subnet.prefix() > 30 || subnet.prefix() == 0 {
+        let (first, last) = subnet.hosts();
+        if last <= first || subnet.bounds().0 == 0 {
             return invalid(format!("subnet {subnet} has no room for a gateway and a container"));
         }
-        let (first, last) = subnet.hosts();
-        if !(first..=last).contains(&gateway.to_bits()) {
+        if !(first..=last).contains(&B::number(gateway)) {
             return invalid(format!("no matching subnet for gateway {gateway}"));
         }
-        match self.ip_range {
-            Some(range) if !subnet.contains(range.network()) || range.prefix() < subnet.prefix() => {
-                invalid(format!("no matching subnet for range {range}"))
-            }
-            _ => Ok((subnet, gateway)),
+        let inside = |r: B| r.bounds().0 >= subnet.bounds().0 && r.bounds().1 <= subnet.bounds().1;
+        match range {
+            Some(range) if !inside(range) => invalid(format!("no matching subnet for range {range}")),
+            _ => Ok(Some(Plan { subnet, gateway, range })),
         }
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The addresses of a network: at least one family's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub v4: Option<Plan<Subnet>>,
+    pub v6: Option<Plan<Subnet6>>,
+}
+
+/// The addresses of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan<B: Block> {
+    pub subnet: B,
+    pub gateway: B::Address,
+    pub range: Option<B>,
 }
 
 /// What a container wants of its endpoint.
@@ -152,6 +231,10 @@ impl NetworkSpec {
 pub struct EndpointRequest {
     /// This address.
     pub ip: Option<Ipv4Addr>,
+    /// This IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
+    /// Further addresses, of the link only.
+    pub link_local: Vec<IpAddr>,
     /// This Ethernet address.
     pub mac: Option<String>,
     /// The interface's name inside; `None` for `eth0`.
@@ -167,18 +250,39 @@ pub struct Endpoint {
     pub endpoint_id: Id,
     /// The network's id.
     pub network_id: Id,
-    /// The container's address.
-    pub ip: Ipv4Addr,
+    /// The container's IPv4 address; none on a network without IPv4.
+    pub ip: Option<Ipv4Addr>,
     /// The subnet's prefix length.
     pub prefix: u8,
     /// The default gateway; none on an internal network.
     pub gateway: Option<Ipv4Addr>,
+    /// The container's IPv6 address; none on a network without IPv6.
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
+    /// The IPv6 subnet's prefix length.
+    #[serde(default)]
+    pub prefix6: u8,
+    /// The default gateway of IPv6; none on an internal network.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
     /// The container's Ethernet address.
     pub mac: String,
-    /// The host's end of the veth pair.
+    /// The host's end of the veth pair; empty for a macvlan.
     pub host_ifname: String,
     /// The container's end.
     pub ifname: String,
+}
+
+impl Endpoint {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6)).collect()
+    }
+
+    /// Its gateways, IPv4 first; none on an internal network.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.gateway.map(IpAddr::V4).into_iter().chain(self.gateway6.map(IpAddr::V6)).collect()
+    }
 }
 
 /// A transport protocol with ports.

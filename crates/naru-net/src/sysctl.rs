@@ -32,3 +32,11 @@ pub(crate) fn ensure(key: &str, value: &str) -> Result<bool> {
     }
     write(key, value).map(|()| true)
 }
+
+/// Interfaces that have IPv6 settings, without `all` and `default`.
+pub(crate) fn ipv6_interfaces() -> Result<Vec<String>> {
+    let path = format!("{ROOT}/ipv6/conf");
+    let listed = std::fs::read_dir(&path).map_err(|source| Error::Sysctl { path, source })?;
+    let names = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|n| n != "all" && n != "default").collect())
+}

@@ -1,9 +1,10 @@
 //! A create's body as a whole.
 
-use super::{config, host, resources};
+use super::{config, endpoint, host, resources};
 use crate::dto::config::{CreateBody, EndpointConfig};
 use naru_base::{Error, Platform, Result};
-use naru_engine::types::{CreateRequest, HostSettings};
+use naru_engine::types::{CreateRequest, EndpointSettings, HostSettings, NetworkMode};
+use std::collections::BTreeMap;
 
 /// A create, checked; and what its caller should know.
 ///
@@ -18,46 +19,43 @@ pub(crate) fn decode(
     let mut warnings = Vec::new();
     let mac = std::mem::take(&mut body.mac_address);
     let mut document = body.host_config.take().unwrap_or_default();
-    let endpoints = std::mem::take(&mut body.networking_config.endpoints_config);
+    let asked = std::mem::take(&mut body.networking_config.endpoints_config);
     let config = config::decode(&mut body)?;
-    let mut settings = host::decode(&mut document, &config, facts, &mut warnings)?;
-    // docker's own names for the default network are all the same one.
-    let own = |name: &str| name == document.network_mode || (document.network_mode == "bridge" && name == "default");
-    let endpoint = endpoints.into_iter().find(|(name, _)| own(name)).and_then(|(_, e)| e).unwrap_or_default();
-    addresses(&mut settings, endpoint, mac)?;
+    let settings = host::decode(&mut document, &config, facts, &mut warnings)?;
+    let endpoints = endpoints(&settings, asked, &mac)?;
     let document = serde_json::to_value(&document)
         .map_err(|e| Error::system(format!("the host configuration cannot be kept: {e}")))?;
-    Ok((CreateRequest { name, config, host: settings, document, platform }, warnings))
+    Ok((CreateRequest { name, config, host: settings, endpoints, document, platform }, warnings))
 }
 
-fn addresses(settings: &mut HostSettings, endpoint: EndpointConfig, mac: String) -> Result<()> {
-    if !endpoint.links.is_empty() {
-        return Err(Error::not_implemented(
-            "links between containers are not available: use their addresses or a shared network",
-        ));
+/// The networks asked for, by name. The container's own MAC address (of clients before 1.44) is the main network's.
+fn endpoints(
+    settings: &HostSettings,
+    asked: BTreeMap<String, Option<EndpointConfig>>,
+    mac: &str,
+) -> Result<BTreeMap<String, EndpointSettings>> {
+    let mut all = BTreeMap::new();
+    for (name, config) in asked {
+        // docker's own names for the default network are all the same one.
+        let name = if name == "default" { "bridge".to_owned() } else { name };
+        let endpoint = endpoint::decode(config.unwrap_or_default()).map_err(|e| match settings.network {
+            NetworkMode::Container(_) => e,
+            _ => e.context(format!("invalid config for network {name}")),
+        })?;
+        all.insert(name, endpoint);
     }
-    let address = endpoint.ipam_config.ipv4_address;
-    if !address.is_empty() {
-        let parsed = address.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {address}")))?;
-        settings.ip = Some(std::net::IpAddr::V4(parsed));
-    }
-    if !endpoint.ipam_config.ipv6_address.is_empty() {
-        return Err(Error::not_implemented("fixed IPv6 addresses are not available"));
-    }
-    let mac = if endpoint.mac_address.is_empty() { mac } else { endpoint.mac_address };
-    if !mac.is_empty() {
-        if !is_mac(&mac) {
-            return Err(Error::invalid(format!("invalid MAC address: {mac}")));
+    if let Some(mac) = endpoint::mac(mac)?
+        && !matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_))
+    {
+        let own = all.entry(settings.network.as_text()).or_default();
+        if own.mac.as_ref().is_some_and(|other| *other != mac) {
+            return Err(Error::invalid(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+            ));
         }
-        settings.mac = Some(mac);
+        own.mac = Some(mac);
     }
-    Ok(())
-}
-
-/// `02:42:ac:11:00:02`.
-fn is_mac(text: &str) -> bool {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -83,17 +81,22 @@ mod tests {
     }
 
     #[test]
-    fn fixed_addresses_are_those_of_the_main_network() {
+    fn what_is_wanted_of_networks() {
         let body = |network: &str, ip: &str| {
             format!(
                 r#"{{"Image":"x","HostConfig":{{"NetworkMode":"default"}},"NetworkingConfig":{{"EndpointsConfig":{{"{network}":{{"IPAMConfig":{{"IPv4Address":"{ip}"}},"MacAddress":"02:42:ac:11:00:02"}}}}}}}}"#
             )
         };
         let got = read(&body("default", "172.17.0.9")).unwrap();
-        assert_eq!(got.host.ip, Some("172.17.0.9".parse().unwrap()));
-        assert_eq!(got.host.mac.as_deref(), Some("02:42:ac:11:00:02"));
-        assert_eq!(read(&body("other", "172.17.0.9")).unwrap().host.ip, None);
-        assert_eq!(read(&body("bridge", "x")).unwrap_err().message(), "invalid IPv4 address: x");
+        assert_eq!(got.endpoints["bridge"].ip, Some("172.17.0.9".parse().unwrap()));
+        assert_eq!(got.endpoints["bridge"].mac.as_deref(), Some("02:42:ac:11:00:02"));
+        assert_eq!(read(&body("other", "172.17.0.9")).unwrap().endpoints["other"].ip, got.endpoints["bridge"].ip);
+        assert_eq!(
+            read(&body("bridge", "x")).unwrap_err().message(),
+            "invalid config for network bridge: invalid endpoint settings:\ninvalid IPv4 address: x"
+        );
+        let own = read(r#"{"Image":"x","MacAddress":"02:42:ac:11:00:02","HostConfig":{"NetworkMode":"n"}}"#).unwrap();
+        assert_eq!(own.endpoints["n"].mac.as_deref(), Some("02:42:ac:11:00:02"));
         assert!(read(r#"{"Image":"x","MacAddress":"zz"}"#).is_err());
     }
 }

@@ -109,8 +109,6 @@ pub(crate) fn decode(
         console_size: host.console_size.given(),
         port_bindings,
         publish_all: host.publish_all_ports,
-        ip: None,
-        mac: None,
         cidfile: host.container_id_file.clone(),
     })
 }

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod devices;
+pub(crate) mod endpoint;
 pub(crate) mod host;
 pub(crate) mod mounts;
 pub(crate) mod names;

@@ -186,6 +186,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) links: Vec<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) mac_address: String,
+    pub(crate) driver_opts: BTreeMap<String, String>,
+    pub(crate) gw_priority: i64,
 }
 
 /// Addresses asked for.
@@ -196,4 +198,6 @@ pub(crate) struct EndpointIpam {
     pub(crate) ipv4_address: String,
     #[serde(rename = "IPv6Address")]
     pub(crate) ipv6_address: String,
+    #[serde(rename = "LinkLocalIPs")]
+    pub(crate) link_local_ips: Vec<String>,
 }

@@ -139,7 +139,7 @@ struct NetworkSettings {
     endpoint_id: String,
     gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "IPAddress")]
@@ -147,7 +147,7 @@ struct NetworkSettings {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     mac_address: String,
     networks: BTreeMap<String, EndpointSettings>,
 }
@@ -261,7 +261,7 @@ impl NetworkSettings {
         let bridge = view.endpoints.get("bridge").cloned().unwrap_or_default();
         let exposed = view.config.exposed_ports.iter().filter(|_| running).map(|p| (p.clone(), None));
         let published = view.ports.iter().map(|(port, bindings)| (port.clone(), Some(bindings_of(bindings))));
-        let EndpointView { endpoint_id, gateway, ip, prefix, mac, .. } = bridge;
+        let EndpointView { endpoint_id, gateway, ip, prefix, gateway6, ip6, prefix6, mac, .. } = bridge;
         Self {
             bridge: "",
             sandbox_id: view.sandbox_id.clone(),
@@ -274,11 +274,11 @@ impl NetworkSettings {
             secondary_ipv6_addresses: None,
             endpoint_id,
             gateway,
-            global_ipv6_address: "",
-            global_ipv6_prefix_len: 0,
+            global_ipv6_prefix_len: if ip6.is_empty() { 0 } else { prefix6 },
+            global_ipv6_address: ip6,
             ip_prefix_len: if ip.is_empty() { 0 } else { prefix },
             ip_address: ip,
-            ipv6_gateway: "",
+            ipv6_gateway: gateway6,
             mac_address: mac,
             networks: view.endpoints.iter().map(|(name, e)| (name.clone(), EndpointSettings::of(e))).collect(),
         }

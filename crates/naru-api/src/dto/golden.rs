@@ -111,11 +111,8 @@ fn network_view() -> NetworkView {
         name: "none".into(),
         driver: "null".into(),
         created: 1,
-        subnet: String::new(),
-        gateway: String::new(),
-        options: BTreeMap::new(),
-        labels: BTreeMap::new(),
         containers: BTreeMap::from([("cd".into(), endpoint)]),
+        ..NetworkView::default()
     }
 }
 

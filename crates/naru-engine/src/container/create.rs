@@ -2,7 +2,7 @@
 
 use super::state::State;
 use super::{Container, Record, merge};
-use crate::types::{ContainerConfig, CreateRequest, Created, EndpointView, HostSettings, NamespaceMode, NetworkMode};
+use crate::types::{ContainerConfig, CreateRequest, Created, HostSettings, NamespaceMode, NetworkMode};
 use crate::{Engine, clock};
 use naru_base::{Error, Id, Platform, Result, name};
 use naru_fs::Durability;
@@ -13,16 +13,6 @@ use std::sync::Arc;
 const NAME_TRIES: u32 = 6;
 /// The longest host name (sethostname(2)).
 const HOSTNAME_LIMIT: usize = 64;
-
-/// With the network that it is going to be on, which views show from the beginning.
-fn with_endpoint(mut record: Record) -> Record {
-    let name = match &record.host.network {
-        NetworkMode::Container(_) => return record,
-        mode => mode.as_text(),
-    };
-    record.state.endpoints.insert(name, EndpointView::default());
-    record
-}
 
 impl Engine {
     /// Makes a container, which is not started.
@@ -43,6 +33,7 @@ impl Engine {
         let id = Id::random()?;
         let mut config = merge::with_image(request.config, &facts.config)?;
         self.check(&config, &request.host, &mut warnings)?;
+        let networks = self.resolve_networks(&request.host.network, request.endpoints)?;
         if config.hostname.is_empty() {
             config.hostname = match &request.host.network {
                 NetworkMode::Host => crate::info::hostname(),
@@ -67,9 +58,9 @@ impl Engine {
                 path,
                 args: command.collect(),
                 mounts,
+                networks,
                 state: State::default(),
             };
-            let record = with_endpoint(record);
             self.make_folders(&record)?;
             let container = Arc::new(Container::new(record));
             self.fill_volumes(&container)?;

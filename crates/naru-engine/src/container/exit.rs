@@ -7,7 +7,6 @@ use crate::{Engine, clock};
 use naru_base::Id;
 use naru_fs::Durability;
 use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Engine {
@@ -79,14 +78,11 @@ impl Engine {
             self.container_event(container, "oom", &[]);
         }
         self.exit_event(container, record.exit_code, lasted);
+        // Before anyone is told: whoever hears of the end may remove the network at once.
+        let left = self.release_sandbox(container);
         container.announce_end(WaitOutcome { exit_code: record.exit_code, error: None });
         self.execs.container_ended(&container.id);
-        if let Some(sandbox) = container.set_sandbox(None) {
-            for network in sandbox.endpoints.keys() {
-                self.network_event(network, "disconnect", &container.id);
-            }
-            self.networks.release(sandbox);
-        }
+        self.tell_left(container, &left);
         if container.read(|r| r.host.auto_remove) {
             self.remove_in_background(container);
         } else if let Err(error) = container.save(&self.records, Durability::Volatile) {
@@ -99,17 +95,6 @@ impl Engine {
     pub(crate) fn exit_event(&self, container: &Container, exit_code: i32, lasted: i64) {
         let seconds = (lasted / 1_000_000_000).max(0).to_string();
         self.container_event(container, "die", &[("execDuration", &seconds), ("exitCode", &exit_code.to_string())]);
-    }
-
-    /// An event of a network about a container.
-    pub(crate) fn network_event(&self, network: &str, action: &str, container: &Id) {
-        let Some(spec) = self.networks.find(network) else { return };
-        let attributes = BTreeMap::from([
-            ("container".to_owned(), container.to_string()),
-            ("name".to_owned(), spec.name.clone()),
-            ("type".to_owned(), spec.driver.name().to_owned()),
-        ]);
-        self.events.publish("network", action, spec.id.as_str(), attributes);
     }
 
     /// Kills what a dead monitor may have left in the container's cgroup, and removes that.

@@ -25,6 +25,8 @@ mod state;
 mod stats;
 mod stop;
 mod table;
+#[cfg(test)]
+pub(crate) mod tests_support;
 mod update;
 mod view;
 mod wait;
@@ -201,6 +203,16 @@ impl Container {
 
     pub(crate) fn set_sandbox(&self, sandbox: Option<Sandbox>) -> Option<Sandbox> {
         std::mem::replace(&mut crate::lock(&self.live).sandbox, sandbox)
+    }
+
+    /// A copy of what is known of its network namespace; none when it has no own one.
+    pub(crate) fn sandbox(&self) -> Option<Sandbox> {
+        crate::lock(&self.live).sandbox.clone()
+    }
+
+    /// A change of its sandbox; nothing when there is none (any more).
+    pub(crate) fn change_sandbox<T>(&self, change: impl FnOnce(&mut Sandbox) -> T) -> Option<T> {
+        crate::lock(&self.live).sandbox.as_mut().map(change)
     }
 
     /// Marks it as being removed; false when somebody else does that already.

@@ -1,9 +1,10 @@
 //! What is kept of a container on disk.
 
 use super::state::State;
-use crate::types::{ContainerConfig, HostSettings, MountKind, MountView, UnixNanos};
+use crate::types::{ContainerConfig, EndpointSettings, HostSettings, MountKind, MountView, UnixNanos};
 use naru_base::{Digest, Id, Platform};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The version of the record's format.
@@ -28,6 +29,9 @@ pub(crate) struct Record {
     pub path: String,
     pub args: Vec<String>,
     pub mounts: Vec<ResolvedMount>,
+    /// The networks that it belongs to, running or not, by name; none when it shares another's.
+    #[serde(default)]
+    pub networks: BTreeMap<String, EndpointSettings>,
     pub state: State,
 }
 

@@ -7,7 +7,7 @@ use crate::types::{NetworkMode, Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
-use naru_monitor::protocol::{ExitRecord, Request, Response, StartRequest};
+use naru_monitor::protocol::{Attach, ExitRecord, Request, Response, StartRequest};
 use naru_runtime::plan::Descriptors;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -64,8 +64,29 @@ impl Engine {
     async fn start_process(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), StartFailure> {
         let (sandbox, attaches) = tokio::join!(self.make_sandbox(container), container.take_pending());
         let sandbox = sandbox?;
-        self.write_files(container, sandbox.as_ref())?;
-        let (plan, joined) = self.plan(container, sandbox.as_ref())?;
+        let started = self.start_in(container, sandbox.as_ref(), attaches).await;
+        let (monitor, pid, start_time) = match started {
+            Ok(started) => started,
+            Err(failure) => {
+                if let Some(sandbox) = sandbox {
+                    self.networks.release(&container.id, sandbox);
+                }
+                return Err(failure);
+            }
+        };
+        self.record_start(container, monitor, sandbox, pid, start_time)?;
+        Ok(())
+    }
+
+    /// The process itself, in its sandbox, which is the caller's to release when this fails.
+    async fn start_in(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        sandbox: Option<&Sandbox>,
+        attaches: Vec<(Attach, OwnedFd)>,
+    ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
+        self.write_files(container, sandbox)?;
+        let (plan, joined) = self.plan(container, sandbox)?;
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
         let folder = self.config.container_dir(&container.id);
@@ -89,8 +110,7 @@ impl Engine {
                 for warning in warnings {
                     tracing::warn!(container = container.id.short(), "{warning}");
                 }
-                self.record_start(container, monitor, sandbox, pid, start_time)?;
-                Ok(())
+                Ok((monitor, pid, start_time))
             }
             Response::Failed { class, message, exit_code } => {
                 Err(StartFailure { error: Error::new(class, message), exit_code })
@@ -115,17 +135,16 @@ impl Engine {
             super::health::after_change(r, true);
             if let Some(sandbox) = &sandbox {
                 r.state.sandbox_id = sandbox.id.clone();
-                r.state.endpoints = sandbox.endpoints.clone();
-                r.state.endpoint = sandbox.endpoint.clone();
+                r.state.attached = sandbox.attached.clone();
             }
             if news && restart_policy::is_set(&r.host.restart) { Durability::Synced } else { Durability::Volatile }
         });
         container.set_monitor(Some(monitor));
-        let networks: Vec<String> = sandbox.as_ref().map(|s| s.endpoints.keys().cloned().collect()).unwrap_or_default();
-        for network in networks {
-            self.network_event(&network, "connect", &container.id);
-        }
+        let networks: Vec<String> = sandbox.as_ref().map(|s| s.attached.keys().cloned().collect()).unwrap_or_default();
         container.set_sandbox(sandbox);
+        for network in networks.iter().filter_map(|name| self.networks.find(name).ok()) {
+            self.network_event(&network, "connect", Some(&container.id));
+        }
         container.save(&self.records, durability)
     }
 
@@ -164,13 +183,11 @@ impl Engine {
 
     /// The container's network: its own namespace, or none of its own.
     async fn make_sandbox(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Sandbox>> {
-        let (mode, disabled) = container.read(|r| (r.host.network.clone(), r.config.network_disabled));
-        match mode {
+        match container.read(|r| r.host.network.clone()) {
             NetworkMode::Host | NetworkMode::Container(_) => Ok(None),
-            mode => {
-                let mode = if disabled { NetworkMode::None } else { mode };
+            _ => {
                 let (engine, container) = (Arc::clone(self), Arc::clone(container));
-                crate::image::blocking(move || engine.networks.sandbox(&container, &mode)).await.map(Some)
+                crate::image::blocking(move || engine.networks.sandbox(&container)).await.map(Some)
             }
         }
     }

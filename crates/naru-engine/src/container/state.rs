@@ -17,7 +17,7 @@
 //! shown otherwise. Whatever changes the state and takes time holds the container's operation lock; an end comes when it comes, and is the
 //! only change without it.
 
-use crate::types::{EndpointView, HealthState, Status, UnixNanos};
+use crate::types::{HealthState, Status, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,11 +38,9 @@ pub(crate) struct State {
     /// A user stopped it: no policy starts it again before the next engine, and `unless-stopped` not even then.
     pub stopped_by_hand: bool,
     pub sandbox_id: String,
-    /// Leases to be reserved again by an engine that finds it running.
-    pub endpoints: BTreeMap<String, EndpointView>,
-    /// The place on its network while it runs.
+    /// Its places on networks while it runs, by the network's name; taken up again by an engine that finds it running.
     #[serde(default)]
-    pub endpoint: Option<naru_net::Endpoint>,
+    pub attached: BTreeMap<String, naru_net::Endpoint>,
     /// Pause before the restart that came last or is to come, in milliseconds; 0 when there was none.
     #[serde(default)]
     pub backoff_ms: u64,
@@ -72,8 +70,7 @@ impl Default for State {
             restart_count: 0,
             stopped_by_hand: false,
             sandbox_id: String::new(),
-            endpoints: BTreeMap::new(),
-            endpoint: None,
+            attached: BTreeMap::new(),
             backoff_ms: 0,
             restart_at: 0,
             by_policy: false,
@@ -176,11 +173,7 @@ impl State {
         self.pid = 0;
         self.start_time = 0;
         self.sandbox_id.clear();
-        self.endpoint = None;
-        for endpoint in self.endpoints.values_mut() {
-            *endpoint =
-                EndpointView { network_id: std::mem::take(&mut endpoint.network_id), ..EndpointView::default() };
-        }
+        self.attached.clear();
     }
 }
 

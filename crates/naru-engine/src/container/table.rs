@@ -102,25 +102,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::Record;
-    use crate::container::state::State;
-    use naru_base::{Class, Digest, Platform};
+    use crate::container::tests_support::record;
+    use naru_base::Class;
 
     fn container(id: &str, name: &str) -> Arc<Container> {
-        Arc::new(Container::new(Record {
-            id: Id::parse(&format!("{id:0<64}")).unwrap(),
-            name: name.into(),
-            created: 0,
-            image: Digest::from_bytes(&[0; 32]),
-            platform: Platform::host(),
-            config: crate::types::ContainerConfig::default(),
-            host: crate::types::HostSettings::default(),
-            document: serde_json::Value::Null,
-            path: String::new(),
-            args: Vec::new(),
-            mounts: Vec::new(),
-            state: State::default(),
-        }))
+        Arc::new(Container::new(record(id, name)))
     }
 
     #[test]

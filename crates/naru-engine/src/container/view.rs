@@ -24,6 +24,7 @@ impl Engine {
         let status = container.status();
         let files = self.files(&record.id, record.state.pid);
         let image = self.images.summary_parts(&record.image);
+        let endpoints = self.endpoint_views(&record);
         ContainerView {
             files: ContainerFiles {
                 log: if record.host.log.driver == "none" { std::path::PathBuf::new() } else { files.log },
@@ -44,7 +45,7 @@ impl Engine {
             restart_count: record.state.restart_count,
             health: record.state.health,
             mounts: record.mounts.into_iter().map(|m| m.view).collect(),
-            endpoints: record.state.endpoints,
+            endpoints,
             sandbox_id: record.state.sandbox_id,
             ports: std::collections::BTreeMap::new(),
             exec_ids: self.execs.running_in(&record.id),

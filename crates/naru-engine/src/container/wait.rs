@@ -71,6 +71,7 @@ mod tests {
                 path: String::new(),
                 args: Vec::new(),
                 mounts: Vec::new(),
+                networks: std::collections::BTreeMap::new(),
                 state: crate::container::state::State::default(),
                 id,
             }));

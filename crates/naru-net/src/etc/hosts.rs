@@ -55,7 +55,7 @@ impl HostsFile<'_> {
     }
 
     /// `host.domain host`, or the host name alone. A host name that has a domain in it is followed by its first label.
-    fn names(&self) -> String {
+    pub fn names(&self) -> String {
         let full = if self.domainname.is_empty() {
             self.hostname.to_owned()
         } else {

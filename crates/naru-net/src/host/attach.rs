@@ -1,104 +1,165 @@
 //! Attaching a container to a network and detaching it.
 
 use super::{HostNet, Live, lock, with_live};
-use crate::rtnl::VethPair;
+use crate::ipam::{Block, Leases};
+use crate::rtnl::{Configuration, Macvlan, VethPair};
+use crate::spec::Addresses;
 use crate::{Driver, Endpoint, EndpointRequest, Error, Mac, Netns, NetworkSpec, Result};
 use naru_base::Id;
 use naru_base::id::hex;
 use rustix::fd::AsFd;
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The interface of a container's only network.
 const FIRST_INTERFACE: &str = "eth0";
+/// `MACVLAN_MODE_BRIDGE`.
+const MACVLAN_BRIDGE: u32 = 4;
 
-/// A leased address, given back unless the endpoint is finished.
+/// Leased addresses, given back unless the endpoint is finished.
 struct Lease<'a> {
     host: &'a HostNet,
     network: &'a Id,
-    address: Ipv4Addr,
+    ip: Option<Ipv4Addr>,
+    ip6: Option<Ipv6Addr>,
     armed: bool,
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.host.release(self.network, self.address);
+            self.host.release(self.network, self.ip, self.ip6);
         }
     }
 }
 
 impl HostNet {
-    /// Attaches the namespace `netns` to a bridge network that is set up: leases an address, makes a veth pair whose one end
-    /// is a port of the bridge and whose other is in the namespace under its final name, and gives that its address and route.
+    /// Attaches the namespace `netns` to a network that is set up: leases addresses, makes an interface in the namespace under its
+    /// final name, and gives that its addresses and routes. On a bridge the interface is one end of a veth pair whose other end
+    /// is a port of the bridge.
     ///
     /// Takes about 0.4 ms. On an error nothing is left but what the caller gave.
     ///
     /// # Errors
-    /// Not found for a network that is not set up, conflict for a taken address, invalid parameter for one outside the subnet.
+    /// Not found for a network that is not set up, forbidden for a taken address, invalid parameter for one outside the subnet.
     pub fn attach(&self, spec: &NetworkSpec, netns: &Netns, wish: &EndpointRequest) -> naru_base::Result<Endpoint> {
-        if spec.driver != Driver::Bridge {
-            return Err(Error::Invalid(format!("network {} has no endpoints", spec.name)).into());
-        }
-        Ok(self.attach_bridge(spec, netns, wish)?)
+        Ok(self.attach_endpoint(spec, netns, wish)?)
     }
 
-    fn attach_bridge(&self, spec: &NetworkSpec, netns: &Netns, wish: &EndpointRequest) -> Result<Endpoint> {
+    fn attach_endpoint(&self, spec: &NetworkSpec, netns: &Netns, wish: &EndpointRequest) -> Result<Endpoint> {
         let wanted_mac = wish.mac.as_deref().map(parse_mac).transpose()?;
-        let (address, facts) = with_live(&mut lock(&self.live), &spec.id, |live| {
-            let address = match wish.ip {
-                Some(ip) => live.leases.reserve(ip).map(|()| ip)?,
-                None => live.leases.lease()?,
-            };
-            Ok((address, Facts::of(live)))
-        })?;
-        let mut lease = Lease { host: self, network: &spec.id, address, armed: true };
-        let mac = wanted_mac.unwrap_or_else(|| Mac::of_endpoint(spec.id.as_str(), address));
+        let (mut lease, facts) = self.lease(&spec.id, wish)?;
+        let seed = lease.ip.map(IpAddr::V4).or(lease.ip6.map(IpAddr::V6)).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mac = wanted_mac.unwrap_or_else(|| Mac::of_endpoint(spec.id.as_str(), seed));
         let inside = wish.interface.as_deref().unwrap_or(FIRST_INTERFACE);
-        let (outside, index) = self.make_veth(&facts, netns, inside, mac)?;
-        let gateway = (!facts.internal).then_some(facts.gateway);
-        let route = gateway.filter(|_| !wish.no_default_route);
-        let configured =
-            configure(netns, inside, address, &facts, route).and_then(|own| self.settle(index, &facts, netns, own));
-        if let Err(error) = configured {
-            self.delete_veth(&outside);
-            return Err(error);
-        }
-        lease.armed = false;
-        Ok(Endpoint {
+        let (outside, port) = match spec.driver {
+            Driver::Macvlan => {
+                self.make_macvlan(spec, netns, inside, mac)?;
+                (String::new(), None)
+            }
+            _ => self.make_veth(&facts, netns, inside, mac).map(|(name, index)| (name, Some(index)))?,
+        };
+        let endpoint = Endpoint {
             endpoint_id: Id::random().map_err(|_| Error::Malformed("no random bytes"))?,
             network_id: spec.id.clone(),
-            ip: address,
-            prefix: facts.subnet.prefix(),
-            gateway,
+            ip: lease.ip,
+            prefix: facts.addresses.v4.map_or(0, |v4| v4.subnet.prefix()),
+            gateway: facts.addresses.v4.filter(|_| !facts.internal).map(|v4| v4.gateway),
+            ip6: lease.ip6,
+            prefix6: facts.addresses.v6.map_or(0, |v6| v6.subnet.prefix()),
+            gateway6: facts.addresses.v6.filter(|_| !facts.internal).map(|v6| v6.gateway),
             mac: mac.to_string(),
             host_ifname: outside,
             ifname: inside.to_owned(),
-        })
+        };
+        let configured = configure(netns, &endpoint, &facts, wish).and_then(|own| match port {
+            Some(port) => self.settle(port, &facts, netns, own),
+            None => Ok(()),
+        });
+        if let Err(error) = configured {
+            self.delete_interface(netns, &endpoint);
+            return Err(error);
+        }
+        lease.armed = false;
+        Ok(endpoint)
     }
 
-    /// Gives the endpoint's address back. The veth pair goes when the namespace does; deleting it here would take 20 ms and more.
+    fn lease<'a>(&'a self, network: &'a Id, wish: &EndpointRequest) -> Result<(Lease<'a>, Facts)> {
+        let mut lease = Lease { host: self, network, ip: None, ip6: None, armed: false };
+        let facts = with_live(&mut lock(&self.live), network, |live| {
+            lease.ip = take(live.leases.as_mut(), wish.ip)?;
+            match take(live.leases6.as_mut(), wish.ip6) {
+                Ok(ip6) => lease.ip6 = ip6,
+                Err(error) => {
+                    if let (Some(leases), Some(ip)) = (&mut live.leases, lease.ip) {
+                        leases.release(ip);
+                    }
+                    return Err(error);
+                }
+            }
+            Ok(Facts::of(live))
+        })?;
+        lease.armed = true;
+        Ok((lease, facts))
+    }
+
+    /// Gives the endpoint's addresses back. Its interface goes when the namespace does; deleting it here would take 20 ms and more.
     pub fn detach(&self, endpoint: &Endpoint) {
-        self.release(&endpoint.network_id, endpoint.ip);
+        self.release(&endpoint.network_id, endpoint.ip, endpoint.ip6);
     }
 
     /// Detaches a container that goes on running: its interface is deleted now, which takes the kernel 20 ms and more.
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn disconnect(&self, endpoint: &Endpoint) -> naru_base::Result<()> {
-        let mut rtnl = lock(&self.rtnl);
-        if let Some(link) = rtnl.link(&endpoint.host_ifname)? {
-            rtnl.delete_links(&[link.index])?;
+    pub fn disconnect(&self, netns: &Netns, endpoint: &Endpoint) -> naru_base::Result<()> {
+        let link = netns.rtnl().link(&endpoint.ifname)?;
+        if let Some(link) = link {
+            netns.rtnl().delete_links(&[link.index])?;
         }
-        drop(rtnl);
         self.detach(endpoint);
         Ok(())
     }
 
-    pub(super) fn release(&self, network: &Id, address: Ipv4Addr) {
+    /// Makes `endpoint` the way out of its namespace, of both families; `None` leaves the namespace without a default route.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn set_gateway(&self, netns: &Netns, endpoint: Option<&Endpoint>) -> naru_base::Result<()> {
+        let mut rtnl = netns.rtnl();
+        let Some(endpoint) = endpoint else { return Ok(rtnl.set_default_routes(0, &[])?) };
+        let link = rtnl.link(&endpoint.ifname)?.ok_or(Error::Malformed("an endpoint's interface is gone"))?;
+        Ok(rtnl.set_default_routes(link.index, &endpoint.gateways())?)
+    }
+
+    pub(super) fn release(&self, network: &Id, ip: Option<Ipv4Addr>, ip6: Option<Ipv6Addr>) {
         // A network that is gone has no leases.
-        let _ = with_live(&mut lock(&self.live), network, |live| Ok(live.leases.release(address)));
+        let _ = with_live(&mut lock(&self.live), network, |live| {
+            if let (Some(leases), Some(ip)) = (&mut live.leases, ip) {
+                leases.release(ip);
+            }
+            if let (Some(leases), Some(ip6)) = (&mut live.leases6, ip6) {
+                leases.release(ip6);
+            }
+            Ok(())
+        });
+    }
+
+    /// Makes the interface on the parent's link, in the namespace.
+    fn make_macvlan(&self, spec: &NetworkSpec, netns: &Netns, inside: &str, mac: Mac) -> Result<()> {
+        let mut rtnl = lock(&self.rtnl);
+        let parent = rtnl.link(&spec.parent)?.ok_or_else(|| {
+            Error::Invalid(format!("network {}: its parent interface {} is not there", spec.name, spec.parent))
+        })?;
+        let macvlan = Macvlan {
+            parent: parent.index,
+            mode: MACVLAN_BRIDGE,
+            netns: netns.as_fd(),
+            name: inside,
+            mac,
+            mtu: (spec.mtu > 0).then_some(spec.mtu),
+        };
+        rtnl.create_macvlan(&macvlan)
     }
 
     /// Makes the pair under a name that nobody has; the host's end's name and number.
@@ -136,20 +197,30 @@ impl HostNet {
         netns.rtnl().settle(own)
     }
 
-    fn delete_veth(&self, name: &str) {
-        let mut rtnl = lock(&self.rtnl);
-        if let Ok(Some(link)) = rtnl.link(name) {
+    /// Takes back an interface whose endpoint could not be finished.
+    fn delete_interface(&self, netns: &Netns, endpoint: &Endpoint) {
+        let mut rtnl = netns.rtnl();
+        if let Ok(Some(link)) = rtnl.link(&endpoint.ifname) {
             // The error that led here is the one to tell; a reconcile finds what is left.
             let _ = rtnl.delete_links(&[link.index]);
         }
     }
 }
 
+/// An address of one family: the wanted one, the next free one, or none on a network without the family.
+fn take<B: Block>(leases: Option<&mut Leases<B>>, wanted: Option<B::Address>) -> Result<Option<B::Address>> {
+    match (leases, wanted) {
+        (Some(leases), Some(wanted)) => leases.reserve(wanted).map(|()| Some(wanted)),
+        (Some(leases), None) => leases.lease().map(Some),
+        (None, Some(wanted)) => Err(Error::Invalid(format!("no configured subnet contains IP address {wanted}"))),
+        (None, None) => Ok(None),
+    }
+}
+
 /// What attaching needs of a network, so that its lock is not held meanwhile.
 struct Facts {
     bridge: u32,
-    subnet: crate::Subnet,
-    gateway: Ipv4Addr,
+    addresses: Addresses,
     mtu: u32,
     icc: bool,
     internal: bool,
@@ -159,15 +230,26 @@ impl Facts {
     fn of(live: &Live) -> Self {
         let spec = &live.spec;
         let (mtu, icc, internal) = (spec.mtu, spec.icc, spec.internal);
-        Self { bridge: live.index, subnet: live.subnet, gateway: live.gateway, mtu, icc, internal }
+        Self { bridge: live.index, addresses: live.addresses, mtu, icc, internal }
     }
 }
 
 /// The container's side; the number of its interface.
-fn configure(netns: &Netns, name: &str, address: Ipv4Addr, facts: &Facts, gateway: Option<Ipv4Addr>) -> Result<u32> {
+fn configure(netns: &Netns, endpoint: &Endpoint, facts: &Facts, wish: &EndpointRequest) -> Result<u32> {
+    let ipv6 = endpoint.ip6.is_some() || wish.link_local.iter().any(IpAddr::is_ipv6);
+    if ipv6 {
+        netns.enable_ipv6(&endpoint.ifname)?;
+    }
+    let gateways = if wish.no_default_route { Vec::new() } else { endpoint.gateways() };
     let mut rtnl = netns.rtnl();
-    let link = rtnl.link(name)?.ok_or(Error::Malformed("a new interface is not there"))?;
-    rtnl.configure(link.index, address, facts.subnet, gateway)?;
+    let link = rtnl.link(&endpoint.ifname)?.ok_or(Error::Malformed("a new interface is not there"))?;
+    let wanted = Configuration {
+        v4: endpoint.ip.zip(facts.addresses.v4.map(|v4| v4.subnet)),
+        v6: endpoint.ip6.zip(facts.addresses.v6.map(|v6| v6.subnet)),
+        link_local: &wish.link_local,
+        gateways: &gateways,
+    };
+    rtnl.configure(link.index, &wanted)?;
     Ok(link.index)
 }
 

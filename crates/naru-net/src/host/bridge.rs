@@ -3,9 +3,10 @@
 use super::{HostNet, Live, lock};
 use crate::ipam::Leases;
 use crate::rtnl::{BridgeOptions, LinkInfo, Rtnl};
+use crate::spec::Addresses;
 use crate::{Driver, Error, Mac, NetworkSpec, Result, Subnet, sysctl};
 use rustix::io::Errno;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Deletes a new bridge unless the rest of the set-up succeeds.
 struct NewBridge<'a> {
@@ -31,27 +32,29 @@ impl HostNet {
     /// Invalid parameter for a specification that makes no sense, conflict when the bridge's name belongs to something else,
     /// forbidden when its subnet overlaps another network's.
     pub fn ensure(&self, spec: &NetworkSpec) -> naru_base::Result<()> {
-        if spec.driver != Driver::Bridge {
+        if matches!(spec.driver, Driver::Host | Driver::Null) {
             return Ok(());
         }
-        let (subnet, gateway) = spec.validated()?;
+        let addresses = spec.validated()?;
         let mut all = lock(&self.live);
         if all.get(&spec.id).is_some_and(|l| l.spec == *spec && self.is_there(l)) {
             return Ok(());
         }
-        if let Some(other) = all.values().find(|l| l.spec.id != spec.id && l.subnet.overlaps(subnet)) {
-            let text =
-                format!("Pool overlaps with other one on this address space: {subnet}, network {}", other.spec.name);
+        let clash = |l: &&Live| {
+            let v4 = l.subnet().zip(addresses.v4).is_some_and(|(s, plan)| s.overlaps(plan.subnet));
+            l.spec.id != spec.id
+                && (v4 || l.subnet6().zip(addresses.v6).is_some_and(|(s, plan)| s.overlaps(plan.subnet)))
+        };
+        if all.values().any(|l| clash(&l)) {
+            let text = "invalid pool request: Pool overlaps with other one on this address space";
             return Err(naru_base::Error::new(naru_base::Class::Forbidden, text));
         }
-        let index = self.make_bridge(spec, subnet, gateway)?;
-        let leases = match all.remove(&spec.id) {
-            Some(old) if old.subnet == subnet && old.gateway == gateway && old.spec.ip_range == spec.ip_range => {
-                old.leases
-            }
-            _ => Leases::new(subnet, spec.ip_range, gateway),
+        let index = if spec.driver == Driver::Bridge { self.make_bridge(spec, &addresses)? } else { 0 };
+        let live = match all.remove(&spec.id) {
+            Some(old) if old.addresses == addresses => Live { spec: spec.clone(), index, ..old },
+            _ => new_live(spec, index, addresses)?,
         };
-        all.insert(spec.id.clone(), Live { spec: spec.clone(), index, subnet, gateway, leases });
+        all.insert(spec.id.clone(), live);
         Ok(())
     }
 
@@ -67,9 +70,11 @@ impl HostNet {
                 self.change_rules(&mut firewall, |nft, table| nft.remove_network(table, &rules))?;
             }
         }
-        if live.is_some() {
+        if live.is_some() && spec.driver == Driver::Bridge {
             let mut rtnl = lock(&self.rtnl);
-            if let Some(link) = rtnl.link(&spec.bridge_name)?.filter(|l| l.kind == "bridge") {
+            // A bridge that the user made stays.
+            let ours = |l: &LinkInfo| l.kind == "bridge" && l.alias.starts_with(&self.instance.alias_prefix());
+            if let Some(link) = rtnl.link(&spec.bridge_name)?.filter(ours) {
                 rtnl.delete_links(&[link.index])?;
             }
         }
@@ -78,29 +83,39 @@ impl HostNet {
 
     /// Whether nobody has deleted the bridge.
     fn is_there(&self, live: &Live) -> bool {
+        if live.spec.driver != Driver::Bridge {
+            return true;
+        }
         let link = lock(&self.rtnl).link_by_index(live.index);
         link.is_ok_and(|l| l.is_some_and(|l| l.name == live.spec.bridge_name))
     }
 
     /// Bridge, address, settings and rules, all or none.
-    fn make_bridge(&self, spec: &NetworkSpec, subnet: Subnet, gateway: Ipv4Addr) -> Result<u32> {
+    fn make_bridge(&self, spec: &NetworkSpec, addresses: &Addresses) -> Result<u32> {
         let mut rtnl = lock(&self.rtnl);
         let (index, new) = match rtnl.link(&spec.bridge_name)? {
             Some(link) => (self.adopt(&mut rtnl, &link, spec)?, false),
             None => {
-                (rtnl.create_bridge(&self.bridge_options(spec, gateway, &self.instance.alias(spec.id.as_str())))?, true)
+                let alias = self.instance.alias(spec.id.as_str());
+                (rtnl.create_bridge(&self.bridge_options(spec, addresses, &alias))?, true)
             }
         };
         let mut guard = NewBridge { rtnl: &mut rtnl, index, armed: new };
-        set_address(guard.rtnl, index, subnet, gateway)?;
         self.set_up_kernel(spec)?;
+        if let Some(v4) = addresses.v4 {
+            set_address(guard.rtnl, index, v4.subnet, v4.gateway)?;
+        }
+        if let Some(v6) = addresses.v6 {
+            guard.rtnl.add_address6(index, v6.gateway, v6.subnet)?;
+        }
         self.set_up_rules(spec)?;
         guard.armed = false;
         Ok(index)
     }
 
-    fn bridge_options<'a>(&self, spec: &'a NetworkSpec, gateway: Ipv4Addr, alias: &'a str) -> BridgeOptions<'a> {
-        let mac = Mac::of_endpoint(spec.id.as_str(), gateway);
+    fn bridge_options<'a>(&self, spec: &'a NetworkSpec, addresses: &Addresses, alias: &'a str) -> BridgeOptions<'a> {
+        let gateway = addresses.v4.map(|v4| IpAddr::V4(v4.gateway)).or(addresses.v6.map(|v6| IpAddr::V6(v6.gateway)));
+        let mac = Mac::of_endpoint(spec.id.as_str(), gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         BridgeOptions { name: &spec.bridge_name, mac, mtu: spec.mtu, alias, no_ipv6_address: self.ipv6 }
     }
 
@@ -123,9 +138,14 @@ impl HostNet {
     /// Settings of the bridge, and forwarding.
     fn set_up_kernel(&self, spec: &NetworkSpec) -> Result<()> {
         if self.ipv6 {
-            sysctl::ensure(&format!("ipv6/conf/{}/disable_ipv6", spec.bridge_name), "1")?;
+            let keys = format!("ipv6/conf/{}", spec.bridge_name);
+            sysctl::ensure(&format!("{keys}/accept_ra"), "0")?;
+            sysctl::ensure(&format!("{keys}/disable_ipv6"), if spec.ipv6 { "0" } else { "1" })?;
         }
-        if spec.internal || sysctl::read("ipv4/ip_forward")? != "0" {
+        if spec.ipv6 && !spec.internal {
+            self.forward_ipv6()?;
+        }
+        if spec.internal || !spec.ipv4 || sysctl::read("ipv4/ip_forward")? != "0" {
             return Ok(());
         }
         // The table closes the host to other hosts' packets before forwarding opens it.
@@ -134,6 +154,29 @@ impl HostNet {
         firewall.made = false;
         self.change_rules(&mut firewall, |_, _| Ok(()))?;
         sysctl::write("ipv4/ip_forward", "1")
+    }
+
+    /// Turns forwarding of IPv6 on, which the kernel has for all interfaces or none. An interface that learns its routes from
+    /// router advertisements goes on to do so (`accept_ra` 2), else the host would lose its way out.
+    fn forward_ipv6(&self) -> Result<()> {
+        if !self.ipv6 {
+            return Err(Error::Invalid("this kernel has no IPv6".into()));
+        }
+        if sysctl::read("ipv6/conf/all/forwarding")? != "0" {
+            return Ok(());
+        }
+        for link in sysctl::ipv6_interfaces()? {
+            let key = format!("ipv6/conf/{link}/accept_ra");
+            // An interface that has just gone has no settings.
+            if sysctl::read(&key).is_ok_and(|v| v == "1") {
+                let _ = sysctl::write(&key, "2");
+            }
+        }
+        let mut firewall = lock(&self.firewall);
+        firewall.close_forwarding = true;
+        firewall.made = false;
+        self.change_rules(&mut firewall, |_, _| Ok(()))?;
+        sysctl::write("ipv6/conf/all/forwarding", "1")
     }
 
     fn set_up_rules(&self, spec: &NetworkSpec) -> Result<()> {
@@ -149,6 +192,21 @@ impl HostNet {
         }
         result
     }
+}
+
+/// A network of which nothing is leased but what its specification says.
+fn new_live(spec: &NetworkSpec, index: u32, addresses: Addresses) -> Result<Live> {
+    let mut leases = addresses.v4.map(|v4| Leases::new(v4.subnet, v4.range, v4.gateway));
+    let mut leases6 = addresses.v6.map(|v6| Leases::new(v6.subnet, v6.range, v6.gateway));
+    for address in spec.auxiliary.values() {
+        let taken = match (address, &mut leases, &mut leases6) {
+            (IpAddr::V4(ip), Some(leases), _) => leases.reserve(*ip),
+            (IpAddr::V6(ip), _, Some(leases)) => leases.reserve(*ip),
+            _ => Err(Error::Invalid(format!("no matching subnet for aux-address {address}"))),
+        };
+        taken?;
+    }
+    Ok(Live { spec: spec.clone(), index, addresses, leases, leases6 })
 }
 
 /// Gives the bridge its address, and takes away what an earlier run with another subnet left.

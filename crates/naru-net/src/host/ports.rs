@@ -51,7 +51,7 @@ impl HostNet {
         let bridges: Vec<String> = {
             let live = lock(&self.live);
             live.values()
-                .filter(|l| ports.iter().any(|p| l.subnet.contains(p.container_ip)))
+                .filter(|l| l.subnet().is_some_and(|s| ports.iter().any(|p| s.contains(p.container_ip))))
                 .map(|l| l.spec.bridge_name.clone())
                 .collect()
         };

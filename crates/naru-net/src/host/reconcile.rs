@@ -52,7 +52,7 @@ impl HostNet {
             }
         }
         for live in endpoints {
-            if let Err(e) = self.reserve(&live.endpoint.network_id, live.endpoint.ip) {
+            if let Err(e) = self.reserve(&live.endpoint) {
                 removed.failures.push(e.to_string());
             }
         }

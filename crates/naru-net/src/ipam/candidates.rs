@@ -1,8 +1,9 @@
 //! The pools that networks without a subnet of their own come from.
 
 use crate::rtnl::{AddressInfo, RouteInfo};
-use crate::{Error, Result, Subnet};
-use std::net::Ipv4Addr;
+use crate::{Error, Result, Subnet, Subnet6};
+use sha2::{Digest as _, Sha256};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// docker's default pools: (network, its prefix, prefix of each subnet in it).
 const POOLS: [(Ipv4Addr, u8, u8); 7] = [
@@ -64,6 +65,26 @@ pub fn choose(candidates: impl Iterator<Item = Subnet>, in_use: &InUse) -> Resul
     second_best.ok_or(Error::NoPool)
 }
 
+/// docker's default pool for IPv6: the /64 subnets of a unique local prefix (RFC 4193) that belongs to the engine `id`. The first
+/// one that overlaps none of `taken`.
+///
+/// # Errors
+/// [`Error::NoPool`] when all 65536 are taken.
+pub fn unique_local(id: &str, taken: &[Subnet6]) -> Result<Subnet6> {
+    let digest = Sha256::digest(id.as_bytes());
+    // fd, then 40 bits of the engine's own, then 16 bits of subnet.
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&digest[3..8]);
+    (0..=u16::MAX)
+        .filter_map(|n| {
+            octets[6..8].copy_from_slice(&n.to_be_bytes());
+            Subnet6::containing(Ipv6Addr::from(octets), 64)
+        })
+        .find(|candidate| !taken.iter().any(|t| t.overlaps(*candidate)))
+        .ok_or(Error::NoPool)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +112,15 @@ mod tests {
         assert_eq!(choose(default_pools(), &in_use).unwrap(), subnet("172.18.0.0/16"));
         in_use.hard.push(subnet("0.0.0.0/0"));
         assert!(matches!(choose(default_pools(), &in_use), Err(Error::NoPool)));
+    }
+
+    #[test]
+    fn unique_local_subnets_follow_each_other() {
+        let first = unique_local("an engine", &[]).unwrap();
+        assert_eq!((first.prefix(), first.network().octets()[0]), (64, 0xfd));
+        let second = unique_local("an engine", &[first]).unwrap();
+        assert_eq!(second.network().to_bits() - first.network().to_bits(), 1 << 64);
+        assert!(!unique_local("another", &[]).unwrap().overlaps(first));
     }
 
     #[test]

@@ -57,6 +57,8 @@ fn nft_reads_the_table_as_it_is_meant() {
 #[test]
 fn a_host_that_forwarded_nothing_does_not_become_a_router() {
     on_private_host(|| {
+        // A new namespace forwards when the machine does.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let host = open();
         host.ensure(&network(1, "naru0", "172.17.0.0/16")).unwrap();
         assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");

@@ -62,7 +62,7 @@ fn a_full_network_refuses_and_recovers() {
         let gone = containers.remove(1);
         host.detach(&gone.endpoint);
         let next = host.attach(&spec, &netns, &EndpointRequest::default()).unwrap();
-        assert_eq!(next.ip, gone.ip());
+        assert_eq!(next.ip, Some(gone.ip()));
     });
 }
 
@@ -78,13 +78,14 @@ fn wishes_are_met_or_refused_and_a_refusal_leaves_nothing() {
             mac: Some("02:42:00:00:00:07".into()),
             interface: Some("lan7".into()),
             no_default_route: true,
+            ..EndpointRequest::default()
         };
         let endpoint = host.attach(&spec, &netns, &wish).unwrap();
-        assert_eq!((endpoint.ip, endpoint.mac.as_str()), (Ipv4Addr::new(172, 17, 9, 9), "02:42:00:00:00:07"));
+        assert_eq!((endpoint.ip, endpoint.mac.as_str()), (Some(Ipv4Addr::new(172, 17, 9, 9)), "02:42:00:00:00:07"));
         assert!(netns.rtnl().routes().unwrap().iter().all(|r| r.destination.prefix() > 0));
         let before = interfaces();
         let refused = |wish: EndpointRequest| host.attach(&spec, &netns, &wish).unwrap_err().class();
-        assert_eq!(refused(wish.clone()), Class::Conflict, "the address is taken");
+        assert_eq!(refused(wish.clone()), Class::Forbidden, "the address is taken");
         let outside = EndpointRequest { ip: Some(Ipv4Addr::new(10, 0, 0, 1)), ..EndpointRequest::default() };
         assert_eq!(refused(outside), Class::InvalidParameter);
         let bad_mac = EndpointRequest { mac: Some("hello".into()), ..EndpointRequest::default() };
@@ -93,7 +94,7 @@ fn wishes_are_met_or_refused_and_a_refusal_leaves_nothing() {
         assert_eq!(refused(name_taken), Class::System);
         assert_eq!(interfaces(), before, "nothing is left of what was refused");
         let next = host.attach(&spec, &netns, &EndpointRequest::default()).unwrap();
-        assert_eq!(next.ip, Ipv4Addr::new(172, 17, 0, 2), "nor an address");
+        assert_eq!(next.ip, Some(Ipv4Addr::new(172, 17, 0, 2)), "nor an address");
         let unknown = network(7, "br-seven", "172.30.0.0/16");
         let error = host.attach(&unknown, &netns, &EndpointRequest::default()).unwrap_err();
         assert_eq!(error.class(), Class::NotFound);
@@ -115,8 +116,8 @@ fn a_second_default_route_undoes_the_endpoint() {
         assert_eq!(container.netns.rtnl().link("eth1").unwrap(), None);
         let wish = EndpointRequest { no_default_route: true, ..wish };
         let second = host.attach(&two, &container.netns, &wish).unwrap();
-        assert_eq!(second.ip, Ipv4Addr::new(172, 18, 0, 2));
-        host.disconnect(&second).unwrap();
+        assert_eq!(second.ip, Some(Ipv4Addr::new(172, 18, 0, 2)));
+        host.disconnect(&container.netns, &second).unwrap();
         assert_eq!(interfaces(), before);
     });
 }

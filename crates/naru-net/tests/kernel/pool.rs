@@ -16,7 +16,7 @@ fn a_pooled_endpoint_is_as_good_as_a_new_one() {
         pool.refill(&host).unwrap();
         assert_eq!(pool.len(), 3);
         let Pooled { netns, endpoint } = pool.take().unwrap();
-        assert_eq!(endpoint.ip, Ipv4Addr::new(172, 17, 0, 2));
+        assert_eq!(endpoint.ip, Some(Ipv4Addr::new(172, 17, 0, 2)));
         let pooled = Container { netns, endpoint };
         let fresh = Container::on(&host, &spec);
         assert_eq!(fresh.ip(), Ipv4Addr::new(172, 17, 0, 5), "pooled addresses are taken");
@@ -76,7 +76,7 @@ fn costs() {
                     protocol: naru_net::Protocol::Tcp,
                     host_ip: Ipv4Addr::new(198, 51, 100, 7),
                     host_port: 1000 + n,
-                    container_ip: endpoint.ip,
+                    container_ip: endpoint.ip.unwrap(),
                     container_port: 80,
                 };
                 let start = Instant::now();

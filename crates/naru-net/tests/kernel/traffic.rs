@@ -71,7 +71,7 @@ fn an_internal_network_has_no_way_out() {
         // Also for a container that makes itself a route.
         let mut rtnl = b.netns.rtnl();
         let index = rtnl.link("eth0").unwrap().unwrap().index;
-        rtnl.configure(index, b.ip(), subnet("172.17.0.0/16"), Some(Ipv4Addr::new(172, 17, 0, 1))).unwrap();
+        rtnl.set_default_routes(index, &[IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1))]).unwrap();
         drop(rtnl);
         assert_eq!(talk(&b.netns, &listener, OUTSIDE, port), None, "the rules");
         let c = Container::on(&host, &normal);

@@ -1,7 +1,7 @@
 //! A private "host": a thread in a new network namespace, with containers and another machine around it.
 
 use naru_base::Id;
-use naru_net::rtnl::{BridgeOptions, Rtnl, VethPair};
+use naru_net::rtnl::{BridgeOptions, Configuration, Rtnl, VethPair};
 use naru_net::{Endpoint, EndpointRequest, HostNet, Instance, Mac, Netns, NetnsSetup, NetworkSpec, Subnet};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -58,7 +58,7 @@ impl Container {
     }
 
     pub fn ip(&self) -> Ipv4Addr {
-        self.endpoint.ip
+        self.endpoint.ip.unwrap()
     }
 }
 
@@ -83,7 +83,9 @@ pub fn another_machine() -> Netns {
     };
     rtnl.create_veth(&pair).unwrap();
     let index = netns.rtnl().link("eth0").unwrap().unwrap().index;
-    netns.rtnl().configure(index, OUTSIDE, lan, Some(HOST_OUTSIDE)).unwrap();
+    let wanted =
+        Configuration { v4: Some((OUTSIDE, lan)), gateways: &[IpAddr::V4(HOST_OUTSIDE)], ..Configuration::default() };
+    netns.rtnl().configure(index, &wanted).unwrap();
     netns
 }
 

@@ -1,0 +1,148 @@
+//! Joining and leaving networks, also while the container runs.
+
+use super::attach::{check_settings, way_out};
+use super::{Network, forbidden};
+use crate::Engine;
+use crate::container::Container;
+use crate::types::{EndpointSettings, NetworkMode};
+use naru_base::{Class, Error, Result};
+use naru_fs::Durability;
+use naru_net::Driver;
+use std::sync::Arc;
+
+impl Engine {
+    /// Puts a container on a further network; one that doesn't run will be when it starts.
+    ///
+    /// # Errors
+    /// docker's texts: it is there already, it has no network of its own, an address can't be had.
+    pub async fn connect_network(
+        self: &Arc<Self>,
+        network: &str,
+        container: &str,
+        settings: EndpointSettings,
+    ) -> Result<()> {
+        let network = self.networks.find(network)?;
+        let container = self.containers.find(container)?;
+        let _operation = container.operation.lock().await;
+        let (mode, name) = container.read(|r| (r.host.network.clone(), r.name.clone()));
+        check_mode(&mode, &network)?;
+        if container.read(|r| r.networks.contains_key(&network.spec.name)) {
+            let network = &network.spec.name;
+            return Err(forbidden(format!("endpoint with name {name} already exists in network {network}")));
+        }
+        check_settings(&network, &settings)
+            .map_err(|why| Error::invalid(format!("invalid endpoint settings:\n{why}")))?;
+        container.change(|r| r.networks.insert(network.spec.name.clone(), settings.clone()));
+        if container.read(|r| r.state.has_process()) {
+            let joined = self.join_running(&container, &network, settings).await;
+            if let Err(error) = joined {
+                container.change(|r| r.networks.remove(&network.spec.name));
+                return Err(error);
+            }
+        }
+        container.save(&self.records, Durability::Synced)
+    }
+
+    async fn join_running(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        network: &Arc<Network>,
+        settings: EndpointSettings,
+    ) -> Result<()> {
+        let ended = || Error::conflict(format!("container {} is not running", container.id));
+        let sandbox = container.sandbox().ok_or_else(ended)?;
+        let (engine, id, on) = (Arc::clone(self), container.id.clone(), Arc::clone(network));
+        let endpoint =
+            crate::image::blocking(move || engine.networks.attach(&sandbox, &id, &on, &settings, false)).await?;
+        let name = network.spec.name.clone();
+        let entered = container.change_sandbox(|s| s.attached.insert(name.clone(), endpoint.clone())).is_some();
+        if !entered {
+            // It ended meanwhile, and its namespace with the interface in it.
+            self.networks.host.detach(&endpoint);
+            self.networks.leave(&network.spec.id, &container.id);
+            return Err(ended());
+        }
+        container.change(|r| r.state.attached.insert(name.clone(), endpoint));
+        self.network_changed(container).await?;
+        self.network_event(network, "connect", Some(&container.id));
+        Ok(())
+    }
+
+    /// Takes a container off a network.
+    ///
+    /// # Errors
+    /// docker's texts: it isn't there, it is on the host's.
+    pub async fn disconnect_network(self: &Arc<Self>, network: &str, container: &str, force: bool) -> Result<()> {
+        let network = self.networks.find(network)?;
+        let container = match self.containers.find(container) {
+            // A container that is gone has no endpoint: what is forced is done.
+            Err(e) if force && e.class() == Class::NotFound => return Ok(()),
+            found => found?,
+        };
+        let _operation = container.operation.lock().await;
+        if network.spec.driver == Driver::Host {
+            return Err(forbidden("container cannot be disconnected from host network or connected to host network"));
+        }
+        let name = network.spec.name.clone();
+        let Some(settings) = container.change(|r| r.networks.remove(&name)) else {
+            let id = &container.id;
+            return Err(Error::system(format!("container {id} is not connected to network {name}")));
+        };
+        if let Err(error) = self.leave_running(&container, &network).await {
+            container.change(|r| r.networks.insert(name, settings));
+            return Err(error);
+        }
+        container.save(&self.records, Durability::Synced)
+    }
+
+    async fn leave_running(self: &Arc<Self>, container: &Arc<Container>, network: &Arc<Network>) -> Result<()> {
+        let name = network.spec.name.clone();
+        let Some(sandbox) = container.sandbox() else { return Ok(()) };
+        let Some(endpoint) = sandbox.attached.get(&name).cloned() else { return Ok(()) };
+        let (engine, netns, gone) = (Arc::clone(self), Arc::clone(&sandbox.netns), endpoint.clone());
+        // Out of the sandbox first: an end that comes meanwhile must not give the address back a second time.
+        let taken = container.change_sandbox(|s| s.attached.remove(&name)).flatten();
+        if taken.is_none() {
+            return Ok(());
+        }
+        let done = crate::image::blocking(move || engine.networks.host.disconnect(&netns, &gone)).await;
+        if let Err(error) = done {
+            container.change_sandbox(|s| s.attached.insert(name, endpoint));
+            return Err(error);
+        }
+        container.change(|r| r.state.attached.remove(&name));
+        self.networks.leave(&network.spec.id, &container.id);
+        self.network_changed(container).await?;
+        self.network_event(network, "disconnect", Some(&container.id));
+        Ok(())
+    }
+
+    /// What follows from another set of networks: the way out, and the container's files.
+    async fn network_changed(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let Some(sandbox) = container.sandbox() else { return Ok(()) };
+        let (engine, changed) = (Arc::clone(self), Arc::clone(container));
+        crate::image::blocking(move || {
+            let record = changed.read(Clone::clone);
+            let way_out = way_out(&record, &sandbox.attached).map(|(_, endpoint)| endpoint);
+            engine.networks.host.set_gateway(&sandbox.netns, way_out)?;
+            engine.rewrite_files(&changed, &sandbox)
+        })
+        .await
+    }
+}
+
+/// docker's refusals for containers without a network of their own.
+fn check_mode(mode: &NetworkMode, network: &Network) -> Result<()> {
+    match (mode, network.spec.driver) {
+        (NetworkMode::Host | NetworkMode::Container(_), _) => Err(Error::invalid(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        )),
+        (_, Driver::Host) => {
+            Err(forbidden("container cannot be disconnected from host network or connected to host network"))
+        }
+        (NetworkMode::None, _) | (_, Driver::Null) => Err(Error::invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        )),
+        _ => Ok(()),
+    }
+}

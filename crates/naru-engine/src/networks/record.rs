@@ -1,0 +1,58 @@
+//! What is kept of a network.
+
+use naru_net::{Driver, NetworkSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::types::UnixNanos;
+
+/// The version of the record's format.
+pub(super) const RECORD_VERSION: u32 = 1;
+/// The record's file in the network's folder.
+pub(super) const RECORD_FILE: &str = "network.json";
+/// The record of the three predefined networks.
+pub(super) const PREDEFINED_FILE: &str = "networks.json";
+
+/// A network, as kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Network {
+    pub created: UnixNanos,
+    pub spec: NetworkSpec,
+    #[serde(default)]
+    pub attachable: bool,
+    /// The caller chose the addresses: then containers may choose theirs.
+    #[serde(default)]
+    pub own_subnets: bool,
+    /// Not kept: one of the three that are always there.
+    #[serde(skip)]
+    pub predefined: bool,
+}
+
+impl Network {
+    /// Whether containers have an interface on it.
+    pub(crate) fn has_endpoints(&self) -> bool {
+        matches!(self.spec.driver, Driver::Bridge | Driver::Macvlan)
+    }
+}
+
+/// The predefined networks, as kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Predefined {
+    pub version: u32,
+    pub created: UnixNanos,
+    pub bridge: NetworkSpec,
+    pub host: NetworkSpec,
+    pub none: NetworkSpec,
+}
+
+impl Predefined {
+    /// All three as networks.
+    pub(super) fn networks(&self) -> [Network; 3] {
+        [&self.bridge, &self.host, &self.none].map(|spec| Network {
+            created: self.created,
+            spec: spec.clone(),
+            attachable: false,
+            own_subnets: false,
+            predefined: true,
+        })
+    }
+}
