@@ -20,3 +20,4 @@ mod recovery;
 mod registry;
 mod restart;
 mod tutorial;
+mod volumes;

@@ -22,6 +22,7 @@ mod reconcile;
 mod root_view;
 mod spawner;
 pub mod types;
+mod volume_mount;
 mod volume_use;
 mod volumes;
 

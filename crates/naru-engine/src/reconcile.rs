@@ -29,6 +29,7 @@ impl Engine {
         if let Err(error) = swept {
             tracing::warn!("cannot sweep the store: {error}");
         }
+        self.reconcile_volumes();
         // Asked now: one that was taken up may have ended since.
         let live = self.containers.all().into_iter().filter_map(|c| {
             let running = |r: &Record| r.state.has_process().then(|| r.state.attached.values().cloned().collect());

@@ -42,6 +42,8 @@ pub(crate) struct Place {
     pub target: PathBuf,
     /// A path of the host; `None` for the memory file system that a running container has there.
     pub source: Option<PathBuf>,
+    /// A path below that, which no link leads out of; empty for all of it.
+    pub subpath: PathBuf,
     /// With what is mounted below.
     pub recursive: bool,
     /// Can't be written.
@@ -114,7 +116,7 @@ impl View {
         let mut memory = memory.into_iter();
         let opened = plan.places.iter().filter_map(|place| {
             let tree = match &place.source {
-                Some(source) => open_source(source, place.recursive),
+                Some(source) => open_source(source, place),
                 None => memory.next().flatten(),
             };
             Some((place, restrict(place, tree?)?))
@@ -203,12 +205,16 @@ pub(crate) fn of_layers(layers: &[PathBuf]) -> Result<Root> {
 }
 
 /// A path of the host as a detached tree; `None` when it isn't there (any more).
-fn open_source(source: &Path, recursive: bool) -> Option<OwnedFd> {
+fn open_source(source: &Path, place: &Place) -> Option<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
+    if place.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, source, flags).ok()
+    if place.subpath.as_os_str().is_empty() {
+        return open_tree(CWD, source, flags).ok();
+    }
+    let inside = Root::open_host(source).ok()?.open_beneath(&place.subpath).ok()?;
+    open_tree(&inside, c"", flags | OpenTreeFlags::AT_EMPTY_PATH).ok()
 }
 
 /// The tree, out of all propagation, and read-only where the container has it so.

@@ -201,6 +201,9 @@ pub enum MountKind {
         recursive: bool,
         /// Propagation.
         propagation: Propagation,
+        /// Read-only only itself, not what is mounted below it.
+        #[serde(default)]
+        writable_below: bool,
     },
     /// A volume; `None` for an anonymous one.
     Volume {
@@ -230,6 +233,9 @@ pub enum MountKind {
     Image {
         /// Its name.
         name: String,
+        /// Folder within it.
+        #[serde(default)]
+        subpath: String,
     },
 }
 

@@ -9,6 +9,7 @@ use naru_fs::Root;
 use rustix::fs::FileType;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 impl Engine {
     /// All volumes, by name.
@@ -35,8 +36,11 @@ impl Engine {
         driver: String,
         options: BTreeMap<String, String>,
     ) -> Result<VolumeView> {
-        let volume = self.volumes.ensure(name.as_deref().filter(|n| !n.is_empty()), &labels, &driver, &options)?;
-        self.volume_event("create", &volume.name);
+        let given = name.as_deref().filter(|n| !n.is_empty());
+        let (volume, made) = self.volumes.ensure(given, &labels, &driver, &options)?;
+        if made {
+            self.volume_event("create", &volume.name);
+        }
         Ok(volume)
     }
 
@@ -73,7 +77,10 @@ impl Engine {
         let all = filters.get("all").is_some_and(|v| v.iter().any(|v| v == "true" || v == "1"));
         let (mut removed, mut bytes) = (Vec::new(), 0);
         for volume in self.volumes.list() {
-            let wanted = (all || volume.anonymous) && filter.accepts(volume.created, &volume.labels);
+            // One whose files lie elsewhere is left, as docker does.
+            let wanted = (all || volume.anonymous)
+                && volume.options.is_empty()
+                && filter.accepts(volume.created, &volume.labels);
             if !wanted || !self.volume_users(&volume.name).is_empty() {
                 continue;
             }
@@ -91,74 +98,142 @@ impl Engine {
         self.containers.all().into_iter().filter(|c| uses(c)).map(|c| c.id.clone()).collect()
     }
 
-    fn volume_event(&self, action: &str, name: &str) {
+    pub(crate) fn volume_event(&self, action: &str, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.events.publish("volume", action, name, attributes);
+    }
+
+    /// Mounts those of a container's volumes whose files lie elsewhere, for as long as `user` needs them.
+    ///
+    /// # Errors
+    /// When one can't be mounted; then none is.
+    pub(crate) fn take_volumes(&self, mounts: &[ResolvedMount], user: &str) -> Result<()> {
+        for mount in mounts.iter().filter(|m| m.view.kind == "volume") {
+            if let Err(error) = self.volumes.take(&mount.view.name, user) {
+                self.give_back_volumes(mounts, user);
+                return Err(error.context(format!("error while mounting volume '{}'", mount.view.source)));
+            }
+        }
+        Ok(())
+    }
+
+    /// `user` needs them no more.
+    pub(crate) fn give_back_volumes(&self, mounts: &[ResolvedMount], user: &str) {
+        for mount in mounts.iter().filter(|m| m.view.kind == "volume") {
+            self.volumes.give_back(&mount.view.name, user);
+        }
+    }
+
+    /// Whether files of one of the volumes lie elsewhere.
+    fn any_elsewhere(&self, mounts: &[ResolvedMount]) -> bool {
+        let elsewhere = |m: &ResolvedMount| {
+            m.view.kind == "volume" && self.volumes.get(&m.view.name).is_ok_and(|v| !v.options.is_empty())
+        };
+        mounts.iter().any(elsewhere)
+    }
+
+    /// As [`Engine::take_volumes`], for as long as `user` needs them, on a thread that may wait for a server.
+    pub(crate) async fn take_mounted(self: &Arc<Self>, container: &Container, user: String) -> Result<()> {
+        let mounts = container.read(|r| r.mounts.clone());
+        if !self.any_elsewhere(&mounts) {
+            return Ok(());
+        }
+        let engine = Arc::clone(self);
+        crate::image::blocking(move || engine.take_volumes(&mounts, &user)).await
+    }
+
+    /// The end of [`Engine::take_mounted`].
+    pub(crate) fn give_back_mounted(&self, container: &Container, user: &str) {
+        let mounts = container.read(|r| r.mounts.clone());
+        self.give_back_volumes(&mounts, user);
+    }
+
+    /// When an engine begins: containers that run have their volumes, and what nobody has is unmounted.
+    pub(crate) fn reconcile_volumes(&self) {
+        for container in self.containers.all() {
+            if container.status().is_running() {
+                let mounts = container.read(|r| r.mounts.clone());
+                if let Err(error) = self.take_volumes(&mounts, container.id.as_str()) {
+                    tracing::warn!(container = container.id.short(), "{error}");
+                }
+            }
+        }
+        self.volumes.tidy();
     }
 
     /// Copies what the image has at a volume's place into the volume, when that is empty.
     pub(crate) fn fill_volumes(&self, container: &Container) -> Result<()> {
         let record = container.read(Clone::clone);
-        let wants = |m: &&ResolvedMount| matches!(m.kind, MountKind::Volume { no_copy: false, .. });
+        let wants = |m: &&ResolvedMount| {
+            matches!(&m.kind, MountKind::Volume { no_copy: false, subpath, .. } if subpath.is_empty()) && !m.borrowed
+        };
         let mounts: Vec<_> = record.mounts.iter().filter(wants).collect();
         if mounts.is_empty() {
             return Ok(());
         }
         let image = root_view::of_layers(&self.images.layers(&record.image)?)?;
-        for mount in mounts {
-            let volume = Root::open_host(&mount.source).system("cannot open the volume")?;
-            if !volume.list("/").system("cannot list the volume")?.is_empty() {
-                continue;
-            }
-            let Ok(stat) = image.stat(&mount.view.target) else { continue };
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                return Err(Error::invalid(format!(
-                    "cannot mount volume over existing file, file exists {}",
-                    mount.view.target
-                )));
-            }
-            let source = image.sub(&mount.view.target).system("cannot open the image's folder")?;
-            copy_tree(&source, &volume, Path::new("/"))
-                .map_err(|e| e.context(format!("cannot fill volume {}", mount.view.name)))?;
+        let user = format!("fill-{}", record.id);
+        self.take_volumes(&record.mounts, &user)?;
+        let filled = mounts.into_iter().try_for_each(|mount| self.fill_volume(&image, mount));
+        self.give_back_volumes(&record.mounts, &user);
+        filled
+    }
+
+    fn fill_volume(&self, image: &Root, mount: &ResolvedMount) -> Result<()> {
+        let volume = self.volumes.get(&mount.view.name)?;
+        let empty =
+            Root::open_host(&volume.mountpoint).and_then(|root| root.list("/")).system("cannot list the volume")?;
+        if !empty.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let Ok(stat) = image.stat(&mount.view.target) else { return Ok(()) };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(Error::invalid(format!(
+                "cannot mount volume over existing file, file exists {}",
+                mount.view.target
+            )));
+        }
+        let source = image.sub(&mount.view.target).system("cannot open the image's folder")?;
+        self.volumes
+            .fill(&volume, |root| copy_tree(&source, root))
+            .map_err(|e| e.context(format!("cannot fill volume {}", mount.view.name)))
     }
 }
 
-/// Folders, files and links with their owners and modes. What else there is (devices, sockets) is not for a volume.
-fn copy_tree(from: &Root, to: &Root, path: &Path) -> Result<()> {
-    take_after(from, to, path)?;
-    for name in from.list(path).system("cannot list a folder")? {
-        let path = path.join(name);
-        let stat = from.lstat(&path).system("cannot look at a file")?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                to.create_dir_all(&path, 0o700.into()).system("cannot make a folder")?;
-                copy_tree(from, to, &path)?;
-            }
-            FileType::RegularFile => {
-                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW;
-                let source = from.open(&path, flags, rustix::fs::Mode::empty()).system("cannot open a file")?;
-                let target = to.create_file(&path, 0o600.into()).system("cannot make a file")?;
-                naru_fs::copy::file(&source, &target).system("cannot copy a file")?;
-                take_after(from, to, &path)?;
-            }
-            FileType::Symlink => {
-                let target = from.read_link(&path).system("cannot read a link")?;
-                to.symlink(target, &path).system("cannot make a link")?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// All files with their owners, modes, times, links and attributes: as an archive through a pipe, the way that `cp` goes.
+fn copy_tree(from: &Root, to: &Root) -> Result<()> {
+    let (reader, writer) = std::io::pipe().system("cannot make a pipe")?;
+    let source = from.try_clone().system("cannot open the image's folder")?;
+    let how = naru_store::Unpack {
+        root: to,
+        target: Path::new("/"),
+        keep_kind: false,
+        owner: naru_store::Owner::Archive,
+        map: None,
+        rename: None,
+    };
+    std::thread::scope(|scope| {
+        let packer = scope.spawn(move || naru_store::pack_path(source, ".".as_ref(), ".".as_ref(), writer));
+        let unpacked = how.run(reader);
+        let packed = packer.join().unwrap_or_else(|_| Err(Error::system("the copy ended in the middle")));
+        unpacked.and(packed)
+    })?;
+    take_after(from, to)
 }
 
-fn take_after(from: &Root, to: &Root, path: &Path) -> Result<()> {
-    let stat = from.lstat(path).system("cannot look at a file")?;
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW;
-    let target = to.open(path, flags, rustix::fs::Mode::empty()).system("cannot open a copy")?;
+/// The folder's own owner, mode and attributes.
+fn take_after(from: &Root, to: &Root) -> Result<()> {
+    let what = "cannot give the volume the folder's attributes";
+    let stat = rustix::fs::fstat(from).system(what)?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-    rustix::fs::fchown(&target, Some(uid), Some(gid)).system("cannot give a copy its owner")?;
-    rustix::fs::fchmod(&target, rustix::fs::Mode::from_raw_mode(stat.st_mode & 0o7777))
-        .system("cannot give a copy its mode")
+    rustix::fs::fchown(to, Some(uid), Some(gid)).system(what)?;
+    for name in naru_fs::xattr::list(from).unwrap_or_default() {
+        if name.as_encoded_bytes().starts_with(b"user.")
+            && let Ok(Some(value)) = naru_fs::xattr::get(from, &name)
+        {
+            // A file system without such attributes has none.
+            let _ = naru_fs::xattr::set(to, &name, &value);
+        }
+    }
+    rustix::fs::fchmod(to, rustix::fs::Mode::from_raw_mode(stat.st_mode & 0o7777)).system(what)
 }

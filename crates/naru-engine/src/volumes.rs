@@ -1,21 +1,27 @@
 //! Volumes of the `local` driver: a folder each, with a record beside it.
 //!
-//! `<data root>/volumes/<name>/` holds `volume.json` and `_data`. Which containers use a volume is the containers' knowledge; it comes in
-//! from outside when a volume is to be removed.
+//! `<data root>/volumes/<name>/` holds `volume.json` and `_data`, and `_fill` while that is being filled. What is removed is first renamed to
+//! `.trash-<name>`, which is no volume's name. Which containers use a volume is the containers' knowledge; it comes in from outside when a
+//! volume is to be removed.
 
 use crate::clock;
 use crate::types::VolumeView;
+use crate::volume_mount::{self, Mounts};
 use naru_base::error::Context as _;
 use naru_base::{Error, Id, Result, name};
 use naru_fs::{Durability, Records, Root};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 const RECORD_FILE: &str = "volume.json";
 const RECORD_VERSION: u32 = 1;
 /// Where a volume's files are, in its folder.
 const DATA: &str = "_data";
+/// Its files while they are copied from an image.
+const FILL: &str = "_fill";
+/// How the folders of removed volumes begin.
+const TRASH: &str = ".trash-";
 /// docker marks a volume made without a name with this label.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
@@ -25,6 +31,7 @@ pub(crate) struct Volumes {
     folder: PathBuf,
     records: Records<VolumeView>,
     known: Mutex<BTreeMap<String, VolumeView>>,
+    mounts: Mounts,
 }
 
 impl Volumes {
@@ -35,20 +42,25 @@ impl Volumes {
     pub(crate) fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let records = Records::open(&folder, RECORD_FILE, RECORD_VERSION).system("cannot open the volumes")?;
+        let root = Root::open_host(&folder).system("cannot open the volumes")?;
         let mut known = BTreeMap::new();
         for (name, record) in records.load_all().system("cannot list the volumes")? {
             match record {
+                _ if name.starts_with(TRASH) => discard(&root, &name),
                 Ok(Some(volume)) => {
+                    discard(&root, &format!("{name}/{FILL}"));
                     known.insert(name, volume);
                 }
+                // A creation that was cut short; with files in it, it is somebody's.
+                Ok(None) if is_bare(&root, &name) => discard(&root, &name),
                 Ok(None) => tracing::warn!(volume = name, "a volume's folder without a record is left alone"),
                 Err(error) => tracing::warn!(volume = name, "its record can't be read: {error}"),
             }
         }
-        Ok(Self { folder, records, known: Mutex::new(known) })
+        Ok(Self { folder, records, known: Mutex::new(known), mounts: Mounts::default() })
     }
 
-    /// The volume of that name, made if it isn't there; a new one without a name for `None`.
+    /// The volume of that name, made if it isn't there (and whether it was made); a new one without a name for `None`.
     ///
     /// # Errors
     /// For a malformed name, another driver than `local`, or options that the driver doesn't have.
@@ -58,19 +70,20 @@ impl Volumes {
         labels: &BTreeMap<String, String>,
         driver: &str,
         options: &BTreeMap<String, String>,
-    ) -> Result<VolumeView> {
+    ) -> Result<(VolumeView, bool)> {
         if !matches!(driver, "" | "local") {
             return Err(Error::not_found(format!(
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
             )));
         }
-        if let Some(option) = options.keys().next() {
-            return Err(Error::invalid(format!(
-                "invalid option: {option:?}: the local driver of this engine takes no options yet"
-            )));
-        }
+        volume_mount::check(options)?;
         let volume_name = match given {
             Some(text) if name::is_valid(text) => text.to_owned(),
+            Some(text) if text.len() == 1 => {
+                return Err(Error::invalid(
+                    "volume name is too short, names should be at least two alphanumeric characters",
+                ));
+            }
             Some(text) => {
                 return Err(Error::invalid(format!(
                     "create {text}: \"{text}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" \
@@ -81,7 +94,7 @@ impl Volumes {
         };
         let mut known = crate::lock(&self.known);
         if let Some(volume) = known.get(&volume_name) {
-            return Ok(volume.clone());
+            return Ok((volume.clone(), false));
         }
         let mut labels = labels.clone();
         if given.is_none() {
@@ -101,7 +114,7 @@ impl Volumes {
         rustix::fs::fchmod(&data, 0o755.into()).system("cannot make the volume's folder")?;
         self.records.save(&volume_name, &volume, Durability::Synced).system("cannot write the volume's record")?;
         known.insert(volume_name, volume.clone());
-        Ok(volume)
+        Ok((volume, true))
     }
 
     /// The volume of exactly that name.
@@ -120,25 +133,67 @@ impl Volumes {
         crate::lock(&self.known).values().cloned().collect()
     }
 
-    /// The path of a folder inside a volume. It must be there, inside, and no link may lead out of it.
+    /// That a folder inside a volume is there, and no link leads out of it.
     ///
     /// # Errors
     /// When it isn't.
-    pub(crate) fn subpath(&self, volume: &VolumeView, subpath: &str) -> Result<PathBuf> {
-        if subpath.is_empty() {
-            return Ok(volume.mountpoint.clone());
+    pub(crate) fn check_subpath(&self, volume: &VolumeView, subpath: &str) -> Result<()> {
+        let missing = |why: String| {
+            Error::invalid(format!("cannot access path {}/{subpath}: {why}", volume.mountpoint.display()))
+        };
+        let root = Root::open_host(&volume.mountpoint).map_err(|e| missing(e.to_string()))?;
+        root.open_beneath(subpath).map(drop).map_err(|e| missing(e.to_string()))
+    }
+
+    /// `user` needs its files from now on.
+    ///
+    /// # Errors
+    /// When it is no more, or can't be mounted.
+    pub(crate) fn take(&self, name: &str, user: &str) -> Result<()> {
+        let volume = self.get(name)?;
+        if volume.options.is_empty() {
+            return Ok(());
         }
-        let relative = Path::new(subpath);
-        let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-        let there = plain && Root::open_host(&volume.mountpoint).and_then(|r| r.exists(relative)).unwrap_or(false);
-        if there {
-            Ok(volume.mountpoint.join(relative))
-        } else {
-            Err(Error::invalid(format!(
-                "cannot access path {subpath:?} in volume {}: it must be a path that exists in it",
-                volume.name
-            )))
+        self.mounts.take(name, user, &volume.options, &volume.mountpoint)
+    }
+
+    /// `user` needs them no more.
+    pub(crate) fn give_back(&self, name: &str, user: &str) {
+        if let Ok(volume) = self.get(name) {
+            self.mounts.give_back(name, user, &volume.mountpoint);
         }
+    }
+
+    /// Unmounts what nobody has taken.
+    pub(crate) fn tidy(&self) {
+        for volume in self.list().into_iter().filter(|v| !v.options.is_empty()) {
+            self.mounts.tidy(&volume.name, &volume.mountpoint);
+        }
+    }
+
+    /// Gives an empty volume the files that `fill` puts in the folder that it is handed: all of them, or none.
+    ///
+    /// # Errors
+    /// `fill`'s, and when the disk refuses.
+    pub(crate) fn fill(&self, volume: &VolumeView, fill: impl FnOnce(&Root) -> Result<()>) -> Result<()> {
+        let what = || format!("cannot fill volume {}", volume.name);
+        if !volume.options.is_empty() {
+            // Its folder is a mount: what comes is written in place.
+            return fill(&Root::open_host(&volume.mountpoint).system(what())?);
+        }
+        let folder = Root::from_fd(self.records.folder(&volume.name).system(what())?);
+        let made = folder.create_dir_all(FILL, 0o755.into()).system(what())?;
+        let filled = fill(&Root::from_fd(made)).and_then(|()| {
+            // Onto the empty one, in one step; one that is no longer empty stays (rename(2)).
+            rustix::fs::renameat(&folder, FILL, &folder, DATA)
+                .or_else(|e| match e {
+                    rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST => Ok(()),
+                    e => Err(e),
+                })
+                .system(what())
+        });
+        discard(&folder, FILL);
+        filled
     }
 
     /// Removes it, when `users` (ids of containers) is empty.
@@ -154,10 +209,34 @@ impl Volumes {
             let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", ids.join(", "))));
         }
-        self.records.remove(name).system(format!("cannot remove volume {name}"))?;
+        if known.get(name).is_some_and(|v| volume_mount::is_mounted(&v.mountpoint)) {
+            return Err(Error::conflict(format!("remove {name}: volume is mounted")));
+        }
+        let trash = format!("{TRASH}{name}");
+        let root = Root::open_host(&self.folder).system("cannot open the volumes")?;
+        discard(&root, &trash);
+        // In one step: a volume is there or not, whenever the machine stops.
+        rustix::fs::renameat(&root, name, &root, &trash).system(format!("cannot remove volume {name}"))?;
         known.remove(name);
+        drop(known);
+        discard(&root, &trash);
         Ok(())
     }
+}
+
+/// Removes what nobody needs; what can't be removed now goes when an engine begins.
+fn discard(root: &Root, path: &str) {
+    if let Err(error) = root.remove_all(path)
+        && !error.is_not_found()
+    {
+        tracing::warn!("cannot remove {path} of the volumes: {error}");
+    }
+}
+
+/// Whether a volume's folder has no files.
+fn is_bare(root: &Root, name: &str) -> bool {
+    let only_data = root.list(name).is_ok_and(|names| names.iter().all(|n| n == DATA || n == FILL));
+    only_data && root.list(format!("{name}/{DATA}")).map_or_else(|e| e.is_not_found(), |names| names.is_empty())
 }
 
 #[cfg(test)]
@@ -188,22 +267,46 @@ mod tests {
     fn volumes_outlive_the_engine() {
         let folder = Folder::new("outlive");
         let volumes = Volumes::open(&folder.0).unwrap();
-        let made = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
+        let (made, _) = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
         std::fs::write(made.mountpoint.join("file"), "x").unwrap();
-        let anonymous = volumes.ensure(None, &none(), "local", &none()).unwrap();
+        let (anonymous, _) = volumes.ensure(None, &none(), "local", &none()).unwrap();
         assert!(anonymous.anonymous && anonymous.labels.contains_key(ANONYMOUS_LABEL));
         let again = Volumes::open(&folder.0).unwrap();
         assert_eq!(again.list().len(), 2);
-        let same = again.ensure(Some("data"), &none(), "", &none()).unwrap();
+        let (same, made_again) = again.ensure(Some("data"), &none(), "", &none()).unwrap();
+        assert!(!made_again);
         assert_eq!(same.created, made.created);
         assert_eq!(std::fs::read_to_string(same.mountpoint.join("file")).unwrap(), "x");
+    }
+
+    #[test]
+    fn what_was_cut_short_is_tidied_and_files_are_kept() {
+        let folder = Folder::new("tidy");
+        let volumes = Volumes::open(&folder.0).unwrap();
+        let (made, _) = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
+        let failed = volumes.fill(&made, |root| {
+            drop(root.create_file("half", 0o600.into()));
+            Err(Error::system("stopped"))
+        });
+        assert!(failed.is_err() && std::fs::read_dir(&made.mountpoint).unwrap().next().is_none());
+        volumes.fill(&made, |root| root.create_file("whole", 0o600.into()).map(drop).system("x")).unwrap();
+        assert!(made.mountpoint.join("whole").exists());
+        for path in [".trash-old/_data", "bare/_data", "files/_data/kept", "data/_fill/half"] {
+            std::fs::create_dir_all(folder.0.join(path)).unwrap();
+        }
+        assert_eq!(Volumes::open(&folder.0).unwrap().list().len(), 1);
+        let left = |path: &str| folder.0.join(path).exists();
+        assert_eq!(
+            [left(".trash-old"), left("bare"), left("files/_data/kept"), left("data/_fill")],
+            [false, false, true, false]
+        );
     }
 
     #[test]
     fn removal_is_refused_while_in_use() {
         let folder = Folder::new("use");
         let volumes = Volumes::open(&folder.0).unwrap();
-        let made = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
+        let (made, _) = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
         let user = Id::random().unwrap();
         let error = volumes.remove("data", std::slice::from_ref(&user)).unwrap_err();
         assert_eq!(error.class(), Class::Conflict);
@@ -221,12 +324,12 @@ mod tests {
             assert!(volumes.ensure(Some(bad), &none(), "", &none()).is_err(), "{bad}");
         }
         assert_eq!(volumes.ensure(Some("ab"), &none(), "nfs", &none()).unwrap_err().class(), Class::NotFound);
-        let made = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
+        let (made, _) = volumes.ensure(Some("data"), &none(), "", &none()).unwrap();
         std::fs::create_dir(made.mountpoint.join("in")).unwrap();
         std::os::unix::fs::symlink("/etc", made.mountpoint.join("out")).unwrap();
-        assert!(volumes.subpath(&made, "in").is_ok());
+        assert!(volumes.check_subpath(&made, "in").is_ok());
         for bad in ["missing", "../data", "/in", "out/passwd"] {
-            assert!(volumes.subpath(&made, bad).is_err(), "{bad}");
+            assert!(volumes.check_subpath(&made, bad).is_err(), "{bad}");
         }
     }
 }

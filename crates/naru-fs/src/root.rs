@@ -80,6 +80,18 @@ impl Root {
         self.open(path, OFlags::PATH, Mode::empty())
     }
 
+    /// A handle (`O_PATH`) of what is at the relative `path`; other than everywhere else, what would lead out of this directory is an error,
+    /// not kept inside.
+    ///
+    /// # Errors
+    /// `EXDEV` for a path or link that leads outside; openat2(2)'s.
+    pub fn open_beneath(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        let path = path.as_ref();
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        open_retry(self.fd.as_fd(), nonempty(path), OFlags::PATH, Mode::empty(), resolve)
+            .map_err(|e| Error::new("open", path, e))
+    }
+
     /// The directory at `path` as a root of its own.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::plan::{IdMap, Mount, MountFlags, MountSource, Propagation};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -71,8 +71,9 @@ fn prepare_one(
     let target = c_path(mount.target.as_os_str().as_bytes())?;
     let attributes = attributes(mount.flags);
     let (source, kind) = match &mount.source {
-        MountSource::Bind { path, recursive, propagation } => {
-            let tree = bind(path, *recursive, *propagation, mount.flags).map_err(|e| mount_error(mount, e))?;
+        MountSource::Bind { path, subpath, recursive, propagation } => {
+            let source = Origin { path, subpath };
+            let tree = bind(source, *recursive, *propagation, mount.flags).map_err(|e| mount_error(mount, e))?;
             let kind = kind_of(tree.as_fd()).map_err(|e| mount_error(mount, e))?;
             if let Some(mapping) = mapping
                 && !idmap::map_tree(tree.as_fd(), path, *recursive, mapping)
@@ -106,7 +107,7 @@ fn prepare_one(
 
 /// A bind as a detached tree: cloned, cut off from the host's propagation, attributes set; it appears nowhere meanwhile.
 fn bind(
-    path: &std::path::Path,
+    source: Origin<'_>,
     recursive: bool,
     propagation: Propagation,
     flags: MountFlags,
@@ -115,10 +116,7 @@ fn bind(
     if recursive {
         how |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = match lent::of_process(path) {
-        Some((pid, below)) => lent::clone(pid, &below, how)?,
-        None => open_tree(CWD, path, how)?,
-    };
+    let tree = source.open(how)?;
     // A clone is a peer of its original. Only what was asked to be shared may stay one.
     let kind = kernel_propagation(propagation);
     let attributes = attributes(flags);
@@ -145,6 +143,31 @@ fn kernel_propagation(propagation: Propagation) -> MountPropagation {
         Propagation::Slave | Propagation::Rslave => MountPropagation::Slave,
         Propagation::Shared | Propagation::Rshared => MountPropagation::Shared,
         Propagation::Unbindable | Propagation::Runbindable => MountPropagation::Unbindable,
+    }
+}
+
+/// What a bind shows.
+#[derive(Clone, Copy)]
+struct Origin<'p> {
+    path: &'p std::path::Path,
+    subpath: &'p std::path::Path,
+}
+
+impl Origin<'_> {
+    /// A detached clone. The subpath is resolved by the kernel below the path: a link in it that another container has put there leads
+    /// nowhere else.
+    fn open(self, how: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {
+        if let Some((pid, below)) = lent::of_process(self.path) {
+            return lent::clone(pid, &below, how);
+        }
+        if self.subpath.as_os_str().is_empty() {
+            return open_tree(CWD, self.path, how);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = rustix::fs::open(self.path, flags, Mode::empty())?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let place = rustix::fs::openat2(&top, self.subpath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        open_tree(&place, c"", how | OpenTreeFlags::AT_EMPTY_PATH)
     }
 }
 

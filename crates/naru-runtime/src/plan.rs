@@ -114,6 +114,9 @@ pub enum MountSource {
     Bind {
         /// Its path on the host.
         path: PathBuf,
+        /// A path below that, which no link may lead out of; empty for all of it.
+        #[serde(default)]
+        subpath: PathBuf,
         /// With everything mounted below it.
         recursive: bool,
         /// Propagation of the new mount.

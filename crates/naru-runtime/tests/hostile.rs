@@ -191,7 +191,12 @@ fn propagation_is_what_was_asked_for() {
     let source = world.base.join("source");
     std::fs::create_dir_all(&source).unwrap();
     let with = |propagation| {
-        let bound = MountSource::Bind { path: source.clone(), recursive: true, propagation };
+        let bound = MountSource::Bind {
+            path: source.clone(),
+            subpath: std::path::PathBuf::new(),
+            recursive: true,
+            propagation,
+        };
         let mut plan = world.plan("grep ' /data ' /proc/self/mountinfo");
         plan.mounts.push(Mount { target: "/data".into(), source: bound, flags: MountFlags::default() });
         run(&plan).unwrap().out

@@ -45,6 +45,7 @@ pub use hash::{chain_id, digest_of};
 pub use image::{Image, ImageLayer, Source};
 pub use ingest::{LayerIngest, UnpackedLayer};
 pub use layer::Layer;
+pub use lower::lower_folders;
 
 pub use pack::{pack_layer, pack_path, pack_tree};
 pub use store::{Lease, NewImage, Removed, Store};

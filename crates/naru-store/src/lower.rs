@@ -94,6 +94,43 @@ impl Lower {
     }
 }
 
+/// The folders, topmost first, that an overlay of the layer folders `layers` (topmost first) shows merged at `path`. Links are not
+/// followed.
+///
+/// # Errors
+/// When a layer can't be read, or there is no such folder.
+pub fn lower_folders(layers: &[PathBuf], path: &str) -> naru_base::Result<Vec<PathBuf>> {
+    let components = crate::extract::split(path.as_bytes())?;
+    let mut merged: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    for layer in layers {
+        merged.push((layer.clone(), Root::open_host(layer)?.into_fd()));
+    }
+    for name in components {
+        let mut next = Vec::new();
+        for (above, parent) in merged {
+            match stat(&parent, name)? {
+                None => {}
+                Some(s) if FileType::from_raw_mode(s.st_mode) == FileType::Directory => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let fd =
+                        rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(|e| error("open", name, e))?;
+                    let opaque = is_opaque(&fd);
+                    next.push((above.join(std::ffi::OsString::from_vec(name.to_vec())), fd));
+                    if opaque {
+                        break;
+                    }
+                }
+                Some(_) => break,
+            }
+        }
+        merged = next;
+    }
+    if merged.is_empty() {
+        return Err(naru_base::Error::invalid(format!("the image has no folder {path:?}")));
+    }
+    Ok(merged.into_iter().map(|(folder, _)| folder).collect())
+}
+
 /// Whether the folder hides all that lower layers have in it.
 pub(crate) fn is_opaque(dir: impl AsFd) -> bool {
     xattr::get(dir, OPAQUE_XATTR).is_ok_and(|value| value.as_deref() == Some(b"y"))

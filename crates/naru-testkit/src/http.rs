@@ -225,7 +225,9 @@ impl Raw {
 
     fn read_some(&mut self, into: &mut [u8]) -> Result<usize> {
         if self.ahead.is_empty() {
-            return self.stream.read(into).context("read from the stream");
+            // A read with a time limit is cut short when the process was stopped and goes on (signal(7)).
+            return rustix::io::retry_on_intr(|| rustix::io::read(&self.stream, &mut *into))
+                .context("read from the stream");
         }
         let n = into.len().min(self.ahead.len());
         into[..n].copy_from_slice(&self.ahead[..n]);

@@ -111,6 +111,7 @@ fn parse_bind(text: &str, volume_driver: &str) -> Result<MountRequest> {
             create_source: true,
             recursive: true,
             propagation: options.propagation.unwrap_or_default(),
+            writable_below: false,
         }
     } else {
         if options.propagation.is_some() {
@@ -232,6 +233,7 @@ fn bind(mount: &Mount) -> std::result::Result<MountKind, String> {
         create_source: options.create_mountpoint,
         recursive: !options.non_recursive,
         propagation,
+        writable_below: options.read_only_non_recursive,
     })
 }
 
@@ -261,10 +263,9 @@ fn image(mount: &Mount) -> std::result::Result<MountKind, String> {
     if mount.source.is_empty() {
         return Err("field Source must not be empty".into());
     }
-    if mount.image_options.as_ref().is_some_and(|o| !o.subpath.is_empty()) {
-        return Err("a subpath of an image is not available".into());
-    }
-    Ok(MountKind::Image { name: mount.source.clone() })
+    let subpath = mount.image_options.as_ref().map_or("", |o| o.subpath.as_str());
+    check_subpath(subpath)?;
+    Ok(MountKind::Image { name: mount.source.clone(), subpath: subpath.to_owned() })
 }
 
 /// docker's `ConvertTmpfsOptions`.
@@ -373,7 +374,8 @@ mod tests {
                 source: "/b".into(),
                 create_source: true,
                 recursive: true,
-                propagation: Propagation::Rslave
+                propagation: Propagation::Rslave,
+                writable_below: false,
             }
         );
         let MountKind::Volume { name, no_copy, .. } = bind("vol:/x:nocopy").kind else { panic!() };

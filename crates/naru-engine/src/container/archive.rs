@@ -52,7 +52,10 @@ impl Engine {
     pub async fn archive_stat(self: &Arc<Self>, name: &str, path: &str) -> Result<ArchiveStat> {
         let container = self.containers.find(name)?;
         let asked = Asked::new(name, path);
-        self.in_view(&container, false, move |view| asked.stat(&view.root)).await
+        let engine = Arc::clone(self);
+        let looked =
+            tokio::spawn(async move { engine.in_view(&container, false, move |view| asked.stat(&view.root)).await });
+        looked.await.system("the container's files could not be looked at")?
     }
 
     /// The path as an archive.
@@ -120,8 +123,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `work` in a view of the container's files. One that isn't running can't be started meanwhile, where the view needs that.
+    /// Runs `work` in a view of the container's files, on a task of its own: it must not be given up before it has ended. One that isn't
+    /// running can't be started meanwhile, where the view needs that.
     async fn in_view<T: Send + 'static>(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        write: bool,
+        work: impl FnOnce(&View) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let user = format!("view-{}", naru_base::Id::random()?);
+        self.take_mounted(container, user.clone()).await?;
+        let done = self.in_view_of_mounted(container, write, work).await;
+        self.give_back_mounted(container, &user);
+        done
+    }
+
+    async fn in_view_of_mounted<T: Send + 'static>(
         &self,
         container: &Arc<Container>,
         write: bool,
@@ -176,6 +193,7 @@ impl Engine {
         let place = |(source, target): (PathBuf, &str)| Place {
             target: target.into(),
             source: Some(source),
+            subpath: PathBuf::new(),
             recursive: false,
             readonly: record.host.readonly_rootfs,
         };
@@ -184,13 +202,18 @@ impl Engine {
 }
 
 fn place(mount: &super::ResolvedMount) -> Option<Place> {
+    let mut subpath = PathBuf::new();
     let (source, recursive) = match &mount.kind {
         MountKind::Bind { recursive, .. } => (Some(mount.source.clone()), *recursive),
-        MountKind::Volume { .. } => (Some(mount.source.clone()), true),
+        MountKind::Volume { subpath: inside, .. } => {
+            subpath = PathBuf::from(inside);
+            (Some(mount.source.clone()), true)
+        }
         MountKind::Tmpfs { .. } => (None, false),
         MountKind::Image { .. } => return None,
     };
-    Some(Place { target: PathBuf::from(&mount.view.target), source, recursive, readonly: !mount.view.writable })
+    let target = PathBuf::from(&mount.view.target);
+    Some(Place { target, source, subpath, recursive, readonly: !mount.view.writable })
 }
 
 /// A path in a container, as a client wrote it.

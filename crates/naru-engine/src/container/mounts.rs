@@ -21,13 +21,21 @@ impl Engine {
         }
         for source in &host.volumes_from {
             let (name, mode) = source.split_once(':').unwrap_or((source, ""));
-            let donor = self.containers.find(name)?;
+            if name.is_empty() {
+                return Err(Error::invalid("volumes-from specification cannot be an empty string"));
+            }
+            if !matches!(mode, "" | "ro" | "rw" | "z" | "Z" | "ro,z" | "ro,Z" | "rw,z" | "rw,Z" | "nocopy") {
+                return Err(Error::invalid(format!("invalid mode: {mode}")));
+            }
+            // Not found is what a client takes for the image.
+            let donor = self.containers.find(name).map_err(|e| e.with_class(naru_base::Class::InvalidParameter))?;
             for mut mount in donor.read(|r| r.mounts.clone()) {
                 if mount.view.kind == "tmpfs" || mounts.iter().any(|m| m.view.target == mount.view.target) {
                     continue;
                 }
-                mount.view.writable &= mode != "ro";
+                mount.view.writable &= !mode.starts_with("ro");
                 mount.anonymous = false;
+                mount.borrowed = true;
                 mounts.push(mount);
             }
         }
@@ -70,7 +78,13 @@ impl Engine {
                 source.clone()
             }
             MountKind::Volume { name, labels, driver, options, subpath, .. } => {
-                let volume = self.volumes.ensure(name.as_deref(), labels, driver, options)?;
+                let (volume, made) = self.volumes.ensure(name.as_deref(), labels, driver, options)?;
+                if made {
+                    self.volume_event("create", &volume.name);
+                }
+                if !subpath.is_empty() && volume.options.is_empty() {
+                    self.volumes.check_subpath(&volume, subpath)?;
+                }
                 anonymous = name.is_none();
                 view.kind = "volume".into();
                 view.name.clone_from(&volume.name);
@@ -79,13 +93,13 @@ impl Engine {
                 if view.mode.is_empty() {
                     view.mode = if anonymous { String::new() } else { "z".into() };
                 }
-                self.volumes.subpath(&volume, subpath)?
+                volume.mountpoint
             }
             MountKind::Tmpfs { .. } => {
                 view.kind = "tmpfs".into();
                 PathBuf::new()
             }
-            MountKind::Image { name } => {
+            MountKind::Image { name, .. } => {
                 view.kind = "image".into();
                 view.source.clone_from(name);
                 view.writable = false;
@@ -96,7 +110,7 @@ impl Engine {
         if !source.as_os_str().is_empty() {
             view.source = source.to_string_lossy().into_owned();
         }
-        Ok(ResolvedMount { view, kind: request.kind.clone(), source, anonymous })
+        Ok(ResolvedMount { view, kind: request.kind.clone(), source, anonymous, borrowed: false })
     }
 }
 

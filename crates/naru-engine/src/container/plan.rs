@@ -167,19 +167,30 @@ impl Engine {
         let target = PathBuf::from(&own.view.target);
         let flags = MountFlags { readonly, ..MountFlags::default() };
         Ok(match &own.kind {
-            MountKind::Bind { recursive, propagation, .. } => Mount {
-                source: MountSource::Bind {
-                    path: own.source.clone(),
-                    recursive: *recursive,
-                    propagation: *propagation,
-                },
-                flags: MountFlags { readonly, recursive_readonly: readonly && *recursive, ..MountFlags::default() },
-                target,
-            },
-            MountKind::Volume { .. } => bind(own.source.clone(), &target, readonly),
+            MountKind::Bind { recursive, propagation, writable_below, .. } => {
+                let recursive_readonly = readonly && *recursive && !writable_below;
+                Mount {
+                    source: MountSource::Bind {
+                        path: own.source.clone(),
+                        subpath: PathBuf::new(),
+                        recursive: *recursive,
+                        propagation: *propagation,
+                    },
+                    flags: MountFlags { readonly, recursive_readonly, ..MountFlags::default() },
+                    target,
+                }
+            }
+            MountKind::Volume { subpath, .. } => {
+                let mut mount = bind(own.source.clone(), &target, readonly);
+                if let MountSource::Bind { subpath: inside, .. } = &mut mount.source {
+                    *inside = PathBuf::from(subpath);
+                }
+                mount
+            }
             MountKind::Tmpfs { options } => tmpfs(target, options, readonly),
-            MountKind::Image { name } => {
-                let lower = self.images.layers(&self.images.find(name)?)?;
+            MountKind::Image { name, subpath } => {
+                let layers = self.images.layers(&self.images.find(name)?)?;
+                let lower = if subpath.is_empty() { layers } else { naru_store::lower_folders(&layers, subpath)? };
                 Mount { target, source: MountSource::Image { lower }, flags: MountFlags { readonly: true, ..flags } }
             }
         })
@@ -298,7 +309,12 @@ fn replaces(own: &Path, default: &Path) -> bool {
 fn bind(path: PathBuf, target: &Path, readonly: bool) -> Mount {
     Mount {
         target: target.to_owned(),
-        source: MountSource::Bind { path, recursive: true, propagation: Propagation::Rprivate },
+        source: MountSource::Bind {
+            path,
+            subpath: PathBuf::new(),
+            recursive: true,
+            propagation: Propagation::Rprivate,
+        },
         flags: MountFlags { readonly, ..MountFlags::default() },
     }
 }

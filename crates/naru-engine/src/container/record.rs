@@ -44,4 +44,7 @@ pub(crate) struct ResolvedMount {
     pub source: PathBuf,
     /// A volume made for this container alone, without a name.
     pub anonymous: bool,
+    /// Another container's (`--volumes-from`).
+    #[serde(default)]
+    pub borrowed: bool,
 }

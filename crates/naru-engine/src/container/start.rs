@@ -86,6 +86,7 @@ impl Engine {
         attaches: Vec<(Attach, OwnedFd)>,
     ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
         self.write_files(container, sandbox)?;
+        self.take_mounted(container, container.id.to_string()).await?;
         let (plan, joined) = self.plan(container, sandbox)?;
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
@@ -151,6 +152,7 @@ impl Engine {
     /// The state of a container that could not be started; `--rm` removes it.
     fn record_failure(self: &Arc<Self>, container: &Arc<Container>, failure: &StartFailure) {
         container.set_monitor(None);
+        self.give_back_mounted(container, container.id.as_str());
         container.change(|r| {
             let by_policy = r.state.status == Status::Restarting;
             r.state.fail_start(failure.exit_code, failure.error.message(), clock::now());

@@ -5,7 +5,7 @@ use crate::spec::Mount;
 use naru_base::{Error, Result};
 use naru_runtime::plan::{self, IdMap, MountFlags, MountSource, Propagation};
 use naru_sys::mount_attr::MountAttr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a word does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ fn bind(mount: &Mount, bundle: &Path, options: &Options, user: Option<&IdMap>) -
         return mapped(mount, user, options.id_map == Some(true));
     }
     let propagation = options.flags.propagation.unwrap_or(Propagation::Rprivate);
-    Ok(MountSource::Bind { path, recursive: options.bind == Some(true), propagation })
+    Ok(MountSource::Bind { path, subpath: PathBuf::new(), recursive: options.bind == Some(true), propagation })
 }
 
 /// A bind whose ids are mapped: by its own mappings, or else by the container's.

@@ -101,7 +101,12 @@ pub fn process(script: &str) -> Process {
 
 /// A bind of `source` at `target`.
 pub fn bind(source: &Path, target: &str) -> Mount {
-    let source = MountSource::Bind { path: source.to_owned(), recursive: true, propagation: Propagation::Rprivate };
+    let source = MountSource::Bind {
+        path: source.to_owned(),
+        subpath: PathBuf::new(),
+        recursive: true,
+        propagation: Propagation::Rprivate,
+    };
     Mount { target: target.into(), source, flags: MountFlags::default() }
 }
 
