@@ -5,6 +5,7 @@ mod bad_input;
 mod containers;
 mod cp;
 mod devices;
+mod dns;
 mod exec;
 mod health;
 mod hostile_images;

@@ -31,6 +31,11 @@ pub(crate) fn host_resolver() -> ResolvConf {
     ResolvConf::parse(host_source(&etc, systemd.as_deref()))
 }
 
+/// How this machine's own programs resolve names: over a local server, where it has one.
+pub(crate) fn own_resolver() -> ResolvConf {
+    ResolvConf::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}
+
 impl Engine {
     /// Which limits this host can set; looked up once.
     pub fn limit_support(&self) -> LimitSupport {

@@ -133,6 +133,7 @@ impl Engine {
         let id = engine_id(&config.data_root)?;
         let networks = networks::Networks::open(networks::NetworksConfig {
             data_root: &config.data_root,
+            exec_root: &config.exec_root,
             instance: config.instance(),
             engine_id: id.clone(),
             name_servers,

@@ -1,12 +1,12 @@
 //! The engine's end of a connection with a monitor: numbered requests out, answers and events in.
 
 use naru_base::{Error, Result};
-use naru_monitor::protocol::{Event, Message, Numbered, Request, Response};
+use naru_monitor::protocol::{Event, Message, Numbered, PROTOCOL_VERSION, Request, Response};
 use naru_monitor::wire::{self, Decoder, WireError};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
@@ -19,6 +19,8 @@ type Answer = (Response, Vec<OwnedFd>);
 pub(crate) struct MonitorLink {
     socket: Arc<AsyncFd<OwnedFd>>,
     numbers: AtomicU64,
+    /// The version of the protocol that the monitor speaks.
+    version: AtomicU32,
     pending: Arc<Pending>,
     /// Frames must not be mixed: held from a frame's first byte to its last.
     writing: AsyncMutex<()>,
@@ -80,7 +82,24 @@ impl MonitorLink {
         let socket = Arc::new(socket);
         let pending = Arc::new(Pending::open());
         let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), notify)).abort_handle();
-        Ok(Arc::new(Self { socket, numbers: AtomicU64::new(1), pending, writing: AsyncMutex::new(()), reader }))
+        Ok(Arc::new(Self {
+            socket,
+            numbers: AtomicU64::new(1),
+            version: AtomicU32::new(PROTOCOL_VERSION),
+            pending,
+            writing: AsyncMutex::new(()),
+            reader,
+        }))
+    }
+
+    /// The version of the protocol that the monitor speaks: ours, unless it has said otherwise.
+    pub(crate) fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// It was left by another build, which spoke this version.
+    pub(crate) fn set_version(&self, version: u32) {
+        self.version.store(version, Ordering::Relaxed);
     }
 
     /// Asks, and waits for the answer. The descriptors are closed here once they have been sent.

@@ -6,6 +6,8 @@
 mod attach;
 mod connect;
 mod create;
+mod links;
+mod names;
 mod options;
 mod pools;
 mod record;
@@ -13,13 +15,15 @@ mod remove;
 mod view;
 
 pub(crate) use attach::{Sandbox, way_out};
+pub(crate) use links::LiveLink;
 pub(crate) use record::Network;
 
+use crate::container::Record;
 use crate::{Engine, clock};
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Id, Result};
 use naru_fs::{Durability, Records, Root, durable};
-use naru_net::{Endpoint, HostNet, Instance, Subnet, Subnet6, WarmPool};
+use naru_net::{HostNet, Instance, Subnet, Subnet6, WarmPool};
 use record::{PREDEFINED_FILE, Predefined, RECORD_FILE, RECORD_VERSION};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -37,6 +41,7 @@ pub(crate) struct Networks {
     known: Mutex<Known>,
     /// Held while a network is made: what its addresses must keep clear of must not change.
     making: Mutex<()>,
+    names: names::Names,
     engine_id: String,
     name_servers: Vec<Ipv4Addr>,
     default: Arc<Network>,
@@ -56,6 +61,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct NetworksConfig<'a> {
     pub data_root: &'a Path,
+    pub exec_root: &'a Path,
     pub instance: Instance,
     pub engine_id: String,
     pub name_servers: Vec<Ipv4Addr>,
@@ -90,6 +96,7 @@ impl Networks {
             records,
             known: Mutex::new(known),
             making: Mutex::default(),
+            names: names::Names::new(config.exec_root.join("names")),
             engine_id: config.engine_id,
             name_servers: config.name_servers,
             default,
@@ -98,12 +105,12 @@ impl Networks {
         })
     }
 
-    /// Sets up what is missing, takes up what runs, removes what nobody owns. `live` is who runs, with its endpoints.
-    pub(crate) fn reconcile(&self, live: Vec<(Id, Vec<Endpoint>)>) -> Result<()> {
+    /// Sets up what is missing, takes up what runs, removes what nobody owns. `live` is who runs.
+    pub(crate) fn reconcile(&self, live: &[Record]) -> Result<()> {
         let specs: Vec<_> = self.all().iter().filter(|n| n.has_endpoints()).map(|n| n.spec.clone()).collect();
         let endpoints: Vec<_> = live
             .iter()
-            .flat_map(|(_, endpoints)| endpoints)
+            .flat_map(|record| record.state.attached.values())
             .map(|endpoint| naru_net::LiveEndpoint { endpoint: endpoint.clone(), ports: Vec::new() })
             .collect();
         let removed = self.host.reconcile(&specs, &endpoints)?;
@@ -114,12 +121,13 @@ impl Networks {
         self.host.ensure(&self.default.spec)?;
         {
             let mut known = crate::lock(&self.known);
-            for (container, endpoints) in live {
-                for endpoint in endpoints {
-                    known.users.entry(endpoint.network_id).or_default().insert(container.clone());
+            for record in live {
+                for endpoint in record.state.attached.values() {
+                    known.users.entry(endpoint.network_id.clone()).or_default().insert(record.id.clone());
                 }
             }
         }
+        self.write_all_names(live);
         if self.host.forward_policy_blocks() {
             tracing::warn!(
                 "another firewall of this host drops forwarded packets: containers may reach nothing outside"

@@ -31,11 +31,9 @@ impl Engine {
         }
         self.reconcile_volumes();
         // Asked now: one that was taken up may have ended since.
-        let live = self.containers.all().into_iter().filter_map(|c| {
-            let running = |r: &Record| r.state.has_process().then(|| r.state.attached.values().cloned().collect());
-            c.read(running).map(|endpoints| (c.id.clone(), endpoints))
-        });
-        self.networks.reconcile(live.collect())?;
+        let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
+        let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
+        self.networks.reconcile(&live)?;
         self.remove_leftovers();
         Networks::refill(self);
         // Meanwhile clients are served.

@@ -63,7 +63,10 @@ impl Engine {
         let Ok(stream) = std::os::unix::net::UnixStream::connect(address) else { return Ok(None) };
         let monitor = link(self, &container.id, stream.into())?;
         match monitor.request(Request::Hello { version: PROTOCOL_VERSION }, Vec::new()).await {
-            Ok((Response::Hello(state), descriptors)) => Ok(Some((monitor, *state, descriptors))),
+            Ok((Response::Hello(state), descriptors)) => {
+                monitor.set_version(state.version);
+                Ok(Some((monitor, *state, descriptors)))
+            }
             // Its start has failed.
             Ok((Response::Failed { .. }, _)) => Ok(None),
             Ok(_) => Err(Error::system("the monitor answered a hello with something else")),

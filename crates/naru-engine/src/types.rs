@@ -112,6 +112,8 @@ pub struct HostSettings {
     pub dns_search: Vec<String>,
     /// `name:address`.
     pub extra_hosts: Vec<String>,
+    /// `container:alias`, for the default network.
+    pub links: Vec<String>,
     /// Further groups.
     pub group_add: Vec<String>,
     /// IPC namespace.

@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::streams::{self, Wanted};
 use crate::timestamp;
 use naru_base::Error;
+use naru_dns::{Resolver, Server, Sockets};
 use naru_runtime::cgroup::Cgroup;
 use naru_runtime::plan::{Descriptors, Namespace, Namespaces, Process};
 use naru_runtime::{ExecTarget, StartError, Started};
@@ -35,6 +36,8 @@ pub(crate) struct Container {
     pub asked_signal: Option<i32>,
     /// Kills for want of memory that have been seen.
     oom_kills: u64,
+    /// The name server in its network namespace.
+    pub names: Option<Server>,
 }
 
 /// What an engine is told of a process that has been started.
@@ -79,6 +82,7 @@ impl Container {
             volatile,
             attaches,
             health,
+            resolver,
         } = request;
         let mut descriptors = descriptors.into_iter();
         let joined = take_namespaces(namespaces, &mut descriptors)?;
@@ -92,6 +96,10 @@ impl Container {
         if !wanted() {
             return Err(StartError::system("the engine is gone"));
         }
+        let names = match (resolver, &joined.net) {
+            (Some(resolver), Some(network)) => Some(name_server(network.try_clone(), resolver)?),
+            _ => None,
+        };
         let log = JsonLog::open(&log)?;
         let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
         let mut started = naru_runtime::prepare(&plan, joined, stdio)?.start()?;
@@ -112,6 +120,7 @@ impl Container {
             volatile,
             asked_signal: None,
             oom_kills: 0,
+            names,
         };
         Ok((container, facts, health.map(Health::new)))
     }
@@ -171,6 +180,21 @@ impl Container {
     /// Whether its processes stand still: a further one would, too.
     pub(crate) fn is_frozen(&self) -> bool {
         self.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+    }
+
+    /// Serves names in its network namespace, or serves others than before.
+    ///
+    /// # Errors
+    /// It has no namespace of its own, or the server's address is taken there.
+    pub(crate) fn resolve(&mut self, resolver: Resolver) -> Result<(), Error> {
+        if let Some(names) = &mut self.names {
+            names.set(resolver);
+            return Ok(());
+        }
+        let network =
+            self.network_namespace().ok_or_else(|| Error::conflict("the container has no network of its own"))?;
+        self.names = Some(name_server(Ok(network), resolver)?);
+        Ok(())
     }
 
     /// The network namespace of its own, while its first process is there.
@@ -241,6 +265,12 @@ fn take_namespaces(
     };
     let [net, ipc, pid, uts, user] = present;
     Ok(Descriptors { net: take(net)?, ipc: take(ipc)?, pid: take(pid)?, uts: take(uts)?, user: take(user)? })
+}
+
+fn name_server(network: std::io::Result<OwnedFd>, resolver: Resolver) -> Result<Server, Error> {
+    let failed = |e: &dyn std::fmt::Display| Error::system(format!("serve names at {}: {e}", naru_dns::ADDRESS));
+    let sockets = Sockets::open(network.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+    Ok(Server::new(sockets, resolver))
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd, StartError> {

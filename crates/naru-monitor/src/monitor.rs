@@ -52,6 +52,7 @@ enum Token {
     Main(Source),
     Exec(usize, Source),
     Health(HealthSource),
+    Names(naru_dns::Source),
 }
 
 /// Everything that is waited for at once.
@@ -110,7 +111,8 @@ impl Monitor {
         let sessions = self.execs.iter().chain(self.container.as_ref().map(|c| &c.main));
         let idle = self.stretched.then(|| Instant::now() + IDLE);
         let health = self.health.as_ref().map(Health::deadline);
-        sessions.filter_map(Session::deadline).chain(idle).chain(health).min()
+        let names = self.container.as_ref().and_then(|c| c.names.as_ref()?.deadline());
+        sessions.filter_map(Session::deadline).chain(idle).chain(health).chain(names).min()
     }
 
     fn poll(&self, timeout: Option<&Timespec>) -> Vec<(Token, PollFlags)> {
@@ -124,6 +126,9 @@ impl Monitor {
                 waits.add(Token::Listener, listener.fd(), PollFlags::IN);
             }
             container.main.watch(&mut |source, fd, flags| waits.add(Token::Main(source), fd, flags));
+            if let Some(names) = &container.names {
+                names.watch(&mut |source, fd, flags| waits.add(Token::Names(source), fd, flags));
+            }
         }
         if let Some(health) = &self.health {
             health.watch(&mut |source, fd, flags| waits.add(Token::Health(source), fd, flags));
@@ -146,6 +151,11 @@ impl Monitor {
             Token::Health(source) => {
                 if let Some(health) = &mut self.health {
                     health.handle(source, flags, &mut self.chunk);
+                }
+            }
+            Token::Names(source) => {
+                if let Some(names) = self.container.as_mut().and_then(|c| c.names.as_mut()) {
+                    names.handle(source);
                 }
             }
             Token::Exec(at, source) => {
@@ -187,6 +197,9 @@ impl Monitor {
             session.settle(now, &mut self.chunk, &mut self.events);
         }
         self.tell_ended_execs(|exec| exec.is_complete(now));
+        if let Some(names) = self.container.as_mut().and_then(|c| c.names.as_mut()) {
+            names.settle(now);
+        }
         if let (Some(health), Some(container)) = (&mut self.health, &self.container) {
             health.tend(container, now, &mut self.events);
         }

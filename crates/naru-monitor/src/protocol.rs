@@ -8,6 +8,7 @@
 //! A monitor writes the exit record durably (`exit.json`, [`ExitRecord`]) before it tells anyone, and ends when it has told.
 
 use naru_base::Class;
+use naru_dns::Resolver;
 use naru_runtime::plan::{Plan, Process};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -15,7 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The newest version of this protocol; an engine speaks it and every older one that it may meet.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
+/// The version that [`Request::Resolve`] came with.
+pub const RESOLVE_VERSION: u32 = 2;
 /// The longest frame accepted, in bytes.
 pub const FRAME_LIMIT: usize = 16 << 20;
 /// The socket's name in the container's run folder.
@@ -71,6 +74,8 @@ pub enum Request {
         /// Number.
         signal: i32,
     },
+    /// Serve names in the container's network namespace from now on, or serve others than before. Since [`RESOLVE_VERSION`].
+    Resolve(Box<Resolver>),
 }
 
 /// Everything a monitor needs to start its container.
@@ -97,6 +102,9 @@ pub struct StartRequest {
     /// How its health is checked, if it is.
     #[serde(default)]
     pub health: Option<HealthPlan>,
+    /// What its name server knows, if it has one.
+    #[serde(default)]
+    pub resolver: Option<Resolver>,
 }
 
 /// How a container's health is checked: everything decided, no default left.

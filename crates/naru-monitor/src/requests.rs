@@ -6,6 +6,7 @@ use crate::peer::Peer;
 use crate::protocol::{Attach, ExecRequest, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest};
 use crate::session::Session;
 use naru_base::Class;
+use naru_dns::Resolver;
 use naru_runtime::StartError;
 use rustix::fd::OwnedFd;
 use rustix::process::getpid;
@@ -23,6 +24,7 @@ impl Monitor {
             Request::Exec(exec) => (self.exec(*exec, descriptors), Vec::new()),
             Request::Resize { exec, rows, columns } => (self.resize(exec.as_deref(), rows, columns), Vec::new()),
             Request::Signal { exec, signal } => (self.signal(exec.as_deref(), signal), Vec::new()),
+            Request::Resolve(resolver) => (self.resolve(*resolver), Vec::new()),
         }
     }
 
@@ -108,6 +110,14 @@ impl Monitor {
                 Response::Done
             }
             Err(errno) => failed(Class::System, &format!("send signal {signal}: {errno}")),
+        }
+    }
+
+    fn resolve(&mut self, resolver: Resolver) -> Response {
+        match self.container.as_mut().map(|c| c.resolve(resolver)) {
+            Some(Ok(())) => Response::Done,
+            Some(Err(error)) => failed(error.class(), error.message()),
+            None => not_running(),
         }
     }
 

@@ -85,6 +85,7 @@ pub(crate) fn decode(
         dns_options: list(&host.dns_options),
         dns_search: list(&host.dns_search),
         extra_hosts: list(&host.extra_hosts),
+        links: if host.network_mode == "bridge" { list(&host.links) } else { Vec::new() },
         group_add: list(&host.group_add),
         ipc,
         pid,
@@ -123,11 +124,6 @@ fn refuse_absent(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Error::invalid(format!("invalid user namespace mode: {}", host.userns_mode)));
-    }
-    if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
-        return Err(Error::not_implemented(
-            "links between containers are not available: use their addresses or a shared network",
-        ));
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));

@@ -26,7 +26,8 @@ impl Engine {
         let folder = self.container_folder(&record)?;
         let name = own_name(&record);
         let hosts = self.hosts(&record, sandbox, &name)?;
-        let resolver = self.resolver_file(&record)?;
+        let named = sandbox.is_some_and(|s| self.networks.any_has_names(s.attached.keys()));
+        let resolver = resolver_file(&record, named)?;
         for (file, content) in [("hostname", hostname(&name)), ("hosts", hosts), ("resolv.conf", resolver)] {
             let mode = Mode::from_raw_mode(0o644);
             durable::write_with_mode(&folder, file, content.as_bytes(), Durability::Volatile, mode)
@@ -57,21 +58,11 @@ impl Engine {
             let entry = |address| ExtraHost { name: HOST_NAME.into(), address };
             extra.extend(endpoint.gateways().into_iter().map(entry));
         }
+        extra.extend(self.live_links(record)?.iter().map(crate::networks::LiveLink::host));
         let own: Vec<IpAddr> = sandbox.map(own_addresses).unwrap_or_default();
         let ipv6 = own.iter().any(IpAddr::is_ipv6);
         let domainname = &record.config.domainname;
         Ok(HostsFile { ipv6, extra: &extra, own: &own, hostname: name, domainname }.render())
-    }
-
-    fn resolver_file(&self, record: &Record) -> Result<String> {
-        let host = &record.host;
-        let overrides = Overrides { servers: &host.dns, search: &host.dns_search, options: &host.dns_options };
-        let resolver = crate::info::host_resolver();
-        let resolver = match host.network {
-            NetworkMode::Host => resolver.for_host_network(&overrides),
-            _ => resolver.for_container(&overrides, false),
-        };
-        Ok(resolver.map_err(|e| Error::invalid(e.to_string()))?.render())
     }
 
     /// Brings the files of a running container in line with another set of networks. They are mounted in the container, so they are
@@ -91,8 +82,27 @@ impl Engine {
         if changed != current {
             write_in_place(&folder, "hosts", &changed)?;
         }
+        let named = self.networks.any_has_names(sandbox.attached.keys());
+        let current =
+            folder.read_to_string("resolv.conf", FILE_LIMIT).system("cannot read the container's resolv.conf")?;
+        // One that the container has made its own stays.
+        if current == resolver_file(&record, !named)? {
+            write_in_place(&folder, "resolv.conf", &resolver_file(&record, named)?)?;
+        }
         Ok(())
     }
+}
+
+/// A container's resolv.conf; `named`: it is on a network where containers have names.
+fn resolver_file(record: &Record, named: bool) -> Result<String> {
+    let host = &record.host;
+    let overrides = Overrides { servers: &host.dns, search: &host.dns_search, options: &host.dns_options };
+    let resolver = match host.network {
+        NetworkMode::Host => crate::info::host_resolver().for_host_network(&overrides),
+        _ if named => crate::info::own_resolver().for_name_server(naru_dns::ADDRESS.ip(), &overrides),
+        _ => crate::info::host_resolver().for_container(&overrides, false),
+    };
+    Ok(resolver.map_err(|e| Error::invalid(e.to_string()))?.render())
 }
 
 /// The name of the host that the container believes to be on.

@@ -235,7 +235,7 @@ impl Engine {
         let (config, host) = (&record.config, &record.host);
         let mut process = self.process(record, &config.user, host.privileged, config.tty)?;
         process.args = std::iter::once(record.path.clone()).chain(record.args.iter().cloned()).collect();
-        process.env = environment(config, config.tty, &[]);
+        process.env = environment(config, config.tty, &self.link_environment(record)?, &[]);
         process.cwd = if config.working_dir.is_empty() { "/".into() } else { PathBuf::from(&config.working_dir) };
         process.console_size = host.console_size;
         Ok(process)
@@ -247,11 +247,17 @@ impl Engine {
         let privileged = settings.privileged || record.host.privileged;
         let mut process = self.process(record, user, privileged, settings.tty)?;
         process.args.clone_from(&settings.command);
-        process.env = environment(&record.config, settings.tty, &settings.env);
+        // A link whose other end has gone since says nothing more.
+        let links = self.link_environment(record).unwrap_or_default();
+        process.env = environment(&record.config, settings.tty, &links, &settings.env);
         let folder = [&settings.working_dir, &record.config.working_dir].into_iter().find(|d| !d.is_empty());
         process.cwd = folder.map_or_else(|| "/".into(), PathBuf::from);
         process.console_size = settings.console_size;
         Ok(process)
+    }
+
+    fn link_environment(&self, record: &Record) -> Result<Vec<String>> {
+        Ok(self.live_links(record)?.iter().flat_map(|link| link.environment(&record.name)).collect())
     }
 
     /// What all processes of a container have alike.
@@ -279,14 +285,14 @@ impl Engine {
     }
 }
 
-/// docker's order: PATH, HOSTNAME, TERM, the container's own, the exec's own. A later value takes an earlier one's place; an entry without
+/// docker's order: PATH, HOSTNAME, TERM, links, the container's own, the exec's own. A later value takes an earlier one's place; an entry without
 /// `=` removes its key.
-fn environment(config: &ContainerConfig, tty: bool, more: &[String]) -> Vec<String> {
+fn environment(config: &ContainerConfig, tty: bool, links: &[String], more: &[String]) -> Vec<String> {
     let mut out = vec![defaults::DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
     if tty {
         out.push("TERM=xterm".into());
     }
-    for entry in config.env.iter().chain(more) {
+    for entry in links.iter().chain(&config.env).chain(more) {
         let key = entry.split_once('=').map_or(entry.as_str(), |(k, _)| k);
         let at = out.iter().position(|e| e.split_once('=').is_some_and(|(k, _)| k == key));
         match (at, entry.contains('=')) {
@@ -382,7 +388,10 @@ mod tests {
             env: vec!["A=1".into(), "PATH=/x".into(), "HOSTNAME".into()],
             ..ContainerConfig::default()
         };
-        assert_eq!(environment(&config, true, &["A=2".into()]), ["PATH=/x", "TERM=xterm", "A=2"]);
+        assert_eq!(
+            environment(&config, true, &["LINK=1".into(), "A=0".into()], &["A=2".into()]),
+            ["PATH=/x", "TERM=xterm", "LINK=1", "A=2"]
+        );
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Engine {
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
         let folder = self.config.container_dir(&container.id);
+        let resolver = sandbox.and_then(|s| self.resolver(&record, &s.attached));
         let request = StartRequest {
             plan,
             namespaces: present(&joined),
@@ -102,6 +103,7 @@ impl Engine {
             volatile: record.host.auto_remove,
             attaches,
             health: self.health_plan(&record)?,
+            resolver,
         };
         let monitor = self.spawner.spawn(self, container)?;
         let descriptors = in_order(joined, streams);

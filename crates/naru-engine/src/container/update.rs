@@ -27,6 +27,7 @@ impl Engine {
             return Err(error);
         }
         self.containers.release(&old, &container.id);
+        self.rename_on_networks(&container);
         self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

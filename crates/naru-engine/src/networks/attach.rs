@@ -61,6 +61,7 @@ impl Networks {
             && let Some(Pooled { netns, endpoint }) = self.pool.take()
         {
             self.join(network, &container.id)?;
+            // The default network has no names.
             let attached = BTreeMap::from([(network.spec.name.clone(), endpoint)]);
             return Ok(Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached });
         }
@@ -97,7 +98,9 @@ impl Networks {
         let alone = plan.len() == 1;
         for (network, settings) in plan {
             let endpoint = self.attach(sandbox, &record.id, network, settings, alone)?;
-            sandbox.attached.insert(network.spec.name.clone(), endpoint);
+            sandbox.attached.insert(network.spec.name.clone(), endpoint.clone());
+            // Before the container runs: it may ask for itself.
+            self.enter_name(record, network, &endpoint)?;
         }
         if plan.len() > 1 {
             let way_out = way_out(record, &sandbox.attached).map(|(_, endpoint)| endpoint);
@@ -134,7 +137,10 @@ impl Networks {
 
     /// Gives the addresses back; the kernel removes the interfaces when the last descriptor is closed, in the background.
     pub(crate) fn release(&self, container: &Id, sandbox: Sandbox) {
-        for endpoint in sandbox.attached.values() {
+        for (name, endpoint) in &sandbox.attached {
+            if let Ok(network) = self.find(name) {
+                self.remove_name(&network, container);
+            }
             self.host.detach(endpoint);
             self.leave(&endpoint.network_id, container);
         }

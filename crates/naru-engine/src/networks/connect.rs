@@ -62,7 +62,11 @@ impl Engine {
             self.networks.leave(&network.spec.id, &container.id);
             return Err(ended());
         }
-        container.change(|r| r.state.attached.insert(name.clone(), endpoint));
+        let record = container.change(|r| {
+            r.state.attached.insert(name.clone(), endpoint.clone());
+            r.clone()
+        });
+        self.networks.enter_name(&record, network, &endpoint)?;
         self.network_changed(container).await?;
         self.network_event(network, "connect", Some(&container.id));
         Ok(())
@@ -105,6 +109,7 @@ impl Engine {
         if taken.is_none() {
             return Ok(());
         }
+        self.networks.remove_name(network, &container.id);
         let done = crate::image::blocking(move || engine.networks.host.disconnect(&netns, &gone)).await;
         if let Err(error) = done {
             container.change_sandbox(|s| s.attached.insert(name, endpoint));
@@ -117,7 +122,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What follows from another set of networks: the way out, and the container's files.
+    /// What follows from another set of networks: the way out, the container's files, and its name server.
     async fn network_changed(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         let Some(sandbox) = container.sandbox() else { return Ok(()) };
         let (engine, changed) = (Arc::clone(self), Arc::clone(container));
@@ -127,7 +132,8 @@ impl Engine {
             engine.networks.host.set_gateway(&sandbox.netns, way_out)?;
             engine.rewrite_files(&changed, &sandbox)
         })
-        .await
+        .await?;
+        self.tell_resolver(container).await
     }
 }
 

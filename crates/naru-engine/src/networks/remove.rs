@@ -79,7 +79,7 @@ impl Networks {
         }
     }
 
-    /// Its bridge, rules and record. When the host can't let go of it, it is a network again.
+    /// Its bridge, rules, names and record. When the host can't let go of it, it is a network again.
     fn remove(&self, network: &Arc<Network>) -> Result<()> {
         let id = &network.spec.id;
         if let Err(error) = self.host.remove(&network.spec) {
@@ -89,6 +89,7 @@ impl Networks {
                 format!("error while removing network {}: {}", network.spec.name, error.message()),
             ));
         }
+        self.names.forget(id);
         self.records.remove(id.as_str()).system("cannot remove the network's record")
     }
 }

@@ -1,6 +1,7 @@
 //! Networks and endpoints as shown.
 
 use super::Network;
+use super::names::dns_names;
 use crate::Engine;
 use crate::container::Record;
 use crate::types::{AddressPool, EndpointSettings, EndpointView, NetworkView};
@@ -47,19 +48,6 @@ fn pools(spec: &NetworkSpec) -> Vec<AddressPool> {
         auxiliary: auxiliary(false),
     });
     v4.into_iter().chain(v6).collect()
-}
-
-/// The names that a container has on a network where containers have names: the first one is its own.
-pub(super) fn dns_names(record: &Record, name: &str) -> Vec<String> {
-    let aliases = record.networks.get(name).map(|s| s.aliases.as_slice()).unwrap_or_default();
-    let short = record.id.short().to_owned();
-    let mut all = vec![record.name.clone()];
-    for name in aliases.iter().chain([&short, &record.config.hostname]) {
-        if !name.is_empty() && !all.contains(name) {
-            all.push(name.clone());
-        }
-    }
-    all
 }
 
 fn live_view(record: &Record, name: &str, endpoint: &Endpoint) -> EndpointView {

@@ -93,6 +93,7 @@ impl World {
             volatile: true,
             attaches: Vec::new(),
             health: None,
+            resolver: None,
         }
     }
 

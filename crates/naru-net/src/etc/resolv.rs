@@ -79,6 +79,20 @@ impl ResolvConf {
         Ok(conf)
     }
 
+    /// For a container that has a name server of its own at `server`, which asks the others. Names of one word are asked for as they
+    /// are (`ndots:0`) unless the caller says otherwise.
+    ///
+    /// # Errors
+    /// As [`ResolvConf::for_container`].
+    pub fn for_name_server(&self, server: IpAddr, overrides: &Overrides<'_>) -> Result<Self> {
+        let mut conf = self.overridden(overrides)?;
+        conf.servers = vec![server];
+        if !conf.options.iter().any(|o| o.starts_with("ndots:")) {
+            conf.options.push("ndots:0".into());
+        }
+        Ok(conf)
+    }
+
     /// For a container in the host's network: the host's file as it is, and the caller's overrides.
     ///
     /// # Errors
@@ -194,6 +208,20 @@ mod tests {
             assert!(ResolvConf::default().for_container(&search, false).is_err());
             assert!(ResolvConf::default().for_container(&options, false).is_err());
         }
+    }
+
+    #[test]
+    fn a_name_server_of_its_own() {
+        let conf =
+            ResolvConf::parse(HOST).for_name_server("127.0.0.11".parse().unwrap(), &Overrides::default()).unwrap();
+        assert_eq!(
+            lines(&conf)[..3],
+            ["nameserver 127.0.0.11", "search a.example b.example", "options edns0 timeout:1 ndots:0"]
+        );
+        let options = ["ndots:3".to_owned()];
+        let overrides = Overrides { options: &options, ..Overrides::default() };
+        let conf = ResolvConf::default().for_name_server("127.0.0.11".parse().unwrap(), &overrides).unwrap();
+        assert_eq!(lines(&conf)[1], "options ndots:3");
     }
 
     #[test]
