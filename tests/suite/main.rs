@@ -10,6 +10,7 @@ mod exec;
 mod health;
 mod hostile_images;
 mod images;
+mod ipv6;
 mod isolation;
 mod kit;
 mod lifecycle;

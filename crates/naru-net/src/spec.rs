@@ -148,10 +148,15 @@ impl NetworkSpec {
 
     /// What the firewall must know of a bridge network.
     pub(crate) fn rules(&self) -> Option<BridgeRules> {
-        // A network without IPv4 comes with the rules for IPv6.
-        let subnet = self.subnet.filter(|_| self.driver == Driver::Bridge)?;
-        let bridge = self.bridge_name.clone();
-        Some(BridgeRules { bridge, subnet, icc: self.icc, masquerade: self.masquerade, internal: self.internal })
+        let rules = BridgeRules {
+            bridge: self.bridge_name.clone(),
+            subnet: self.subnet.filter(|_| self.ipv4),
+            ipv6: self.ipv6,
+            icc: self.icc,
+            masquerade: self.masquerade,
+            internal: self.internal,
+        };
+        (self.driver == Driver::Bridge).then_some(rules)
     }
 
     /// The address plan of a network whose settings make sense.

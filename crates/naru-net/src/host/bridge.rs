@@ -137,6 +137,8 @@ impl HostNet {
 
     /// Settings of the bridge, and forwarding.
     fn set_up_kernel(&self, spec: &NetworkSpec) -> Result<()> {
+        // No packet comes out of a container by this bridge whose source doesn't live there (RFC 3704's strict filter).
+        sysctl::ensure(&format!("ipv4/conf/{}/rp_filter", spec.bridge_name), "1")?;
         if self.ipv6 {
             let keys = format!("ipv6/conf/{}", spec.bridge_name);
             sysctl::ensure(&format!("{keys}/accept_ra"), "0")?;

@@ -69,6 +69,7 @@ const ESTABLISHED_OR_RELATED: u32 = 0b110;
 /// `IPS_DST_NAT`.
 const DESTINATION_NAT: u32 = 0x20;
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 
 #[derive(Debug, Clone)]
 struct Expression {
@@ -183,6 +184,11 @@ impl Rule {
     /// The packet is IPv4. Must precede what reads an IPv4 header.
     pub fn ipv4(self) -> Self {
         self.meta(Meta::NetworkProtocol, FIRST).compare(Compare::Equal, vec![NFPROTO_IPV4])
+    }
+
+    /// The packet is IPv6.
+    pub fn ipv6(self) -> Self {
+        self.meta(Meta::NetworkProtocol, FIRST).compare(Compare::Equal, vec![NFPROTO_IPV6])
     }
 
     /// The address is in the set.

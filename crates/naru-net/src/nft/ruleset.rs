@@ -4,7 +4,7 @@
 //! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish`)
 //! publish      prerouting, nat      destination of published ports, by (address, protocol, port), then by (protocol, port)
 //! publish-host output, nat          the same for the host's own connections
-//! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address
+//! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address; IPv6 by the bridge it comes from
 //! forward      forward, filter      from-bridge, to-bridge, strangers
 //! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
 //! between                           same network with ICC, or a published port; all else is dropped
@@ -44,6 +44,8 @@ const INTERNAL: Set = Set { name: "internal", key: NAME, data: None, interval: f
 const TALKING: Set =
     Set { name: "talking", key: &[Type::InterfaceName, Type::InterfaceName], data: None, interval: false };
 const SUBNETS: Set = Set { name: "subnets", key: &[Type::Ipv4], data: None, interval: true };
+/// Bridges of networks whose IPv6 packets get the host's address on the way out, whatever source they claim.
+const MASQUERADED6: Set = Set { name: "masqueraded6", key: NAME, data: None, interval: false };
 const PORTS: Set = Set {
     name: "ports",
     key: &[Type::Ipv4, Type::Protocol, Type::Port],
@@ -62,8 +64,10 @@ const PORTS_ANY: Set = Set {
 pub struct BridgeRules {
     /// Its bridge.
     pub bridge: String,
-    /// Its addresses.
-    pub subnet: Subnet,
+    /// Its IPv4 addresses, if it has any.
+    pub subnet: Option<Subnet>,
+    /// Whether it has IPv6 addresses.
+    pub ipv6: bool,
     /// See [`crate::NetworkSpec::icc`].
     pub icc: bool,
     /// See [`crate::NetworkSpec::masquerade`].
@@ -94,7 +98,7 @@ impl Nft {
         transaction.add_table();
         transaction.delete_table();
         transaction.add_table();
-        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &PORTS, &PORTS_ANY] {
+        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &MASQUERADED6, &PORTS, &PORTS_ANY] {
             transaction.add_set(set);
         }
         add_chains(&mut transaction, rules.close_forwarding);
@@ -190,6 +194,10 @@ fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
             "masquerade",
             Rule::new().ipv4().address_in(End::Source, SUBNETS.name).interface_not_in(Output, bridges).masquerade(),
         ),
+        (
+            "masquerade",
+            Rule::new().ipv6().interface_in(Input, MASQUERADED6.name).interface_not_in(Output, bridges).masquerade(),
+        ),
         // A container that reaches one of its own network by a published port must get its answers by way of the host.
         (
             "masquerade",
@@ -251,7 +259,10 @@ fn network_elements(network: &BridgeRules) -> Vec<(&'static str, Vec<Element>)> 
         all.push((TALKING.name, vec![element([name.clone(), name].concat())]));
     }
     if network.masquerade && !network.internal {
-        all.push((SUBNETS.name, range(network.subnet)));
+        all.extend(network.subnet.map(|subnet| (SUBNETS.name, range(subnet))));
+        if network.ipv6 {
+            all.push((MASQUERADED6.name, vec![element(interface_key(&network.bridge))]));
+        }
     }
     all
 }

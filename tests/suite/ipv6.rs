@@ -1,0 +1,136 @@
+//! Networks with IPv6: addresses, names, the way out, and who reaches whom.
+
+use anyhow::{Context, Result, ensure};
+use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+
+fn cli() -> Result<Client> {
+    Ok(shared()?.cli())
+}
+
+fn sleeper<'a>(name: &'a str, network: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "-d", "--name", name, "--network", network], more, &["busybox", "sleep", "1000"]].concat()
+}
+
+fn address6(cli: &Client, container: &str, network: &str) -> Result<String> {
+    cli.inspect(container, &format!("{{{{(index .NetworkSettings.Networks {network:?}).GlobalIPv6Address}}}}"))
+}
+
+#[test]
+fn both_families() -> Result<()> {
+    let (cli, network, one, two) = (cli()?, unique("six"), unique("one"), unique("two"));
+    let subnets = ["--ipv6", "--subnet", "10.91.0.0/24", "--subnet", "fd91:1::/64"];
+    cli.ok([&["network", "create"], &subnets[..], &[&network]].concat())?;
+    assert_eq!(cli.ok(["network", "inspect", "-f", "{{.EnableIPv6}}", &network])?, "true");
+    cli.ok(sleeper(&one, &network, &[]))?;
+    cli.ok(sleeper(&two, &network, &["--ip6", "fd91:1::99"]))?;
+    let (first, second) = (address6(&cli, &one, &network)?, address6(&cli, &two, &network)?);
+    assert!(first.starts_with("fd91:1::") && second == "fd91:1::99", "{first} {second}");
+    let inside = cli.ok(["exec", &two, "sh", "-c", "ip -6 addr; ip -6 route; cat /etc/hosts"])?;
+    assert!(inside.contains("fd91:1::99/64") && inside.contains("default via fd91:1::1 "), "{inside}");
+    assert!(inside.contains("fd91:1::99\t") && inside.contains("ip6-loopback"), "{inside}");
+    cli.ok(["exec", &one, "ping", "-6", "-c", "1", "-W", "5", "fd91:1::99"])?;
+    // By name, in both directions of the look-up.
+    let said = cli.ok(["exec", &one, "nslookup", "-type=aaaa", &two, "127.0.0.11"])?;
+    assert!(said.contains("fd91:1::99"), "{said}");
+    if shared()?.target() == Target::Naru {
+        let said = cli.ok(["exec", &one, "nslookup", "fd91:1::99", "127.0.0.11"])?;
+        assert!(said.contains(&format!("{two}.{network}")), "{said}");
+    }
+    // A network beside it doesn't reach it.
+    let (other, stranger) = (unique("other"), unique("stranger"));
+    cli.ok(["network", "create", "--ipv6", "--subnet", "fd91:2::/64", &other])?;
+    cli.ok(sleeper(&stranger, &other, &[]))?;
+    let done = cli.run(["exec", &stranger, "ping", "-6", "-c", "1", "-W", "1", &first])?;
+    ensure!(done.code != 0, "another network reaches {first}");
+    cli.ok(["exec", &stranger, "ping", "-6", "-c", "1", "-W", "5", "fd91:2::1"])?;
+    cli.ok(["rm", "-f", &one, &two, &stranger])?;
+    cli.ok(["network", "rm", &network, &other])?;
+    Ok(())
+}
+
+#[test]
+fn a_network_without_ipv6_has_none() -> Result<()> {
+    let (cli, network, name) = (cli()?, unique("four"), unique("plain"));
+    cli.ok(["network", "create", &network])?;
+    cli.ok(sleeper(&name, &network, &[]))?;
+    let inside = cli.ok(["exec", &name, "cat", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"])?;
+    assert_eq!(inside, "1");
+    assert_eq!(address6(&cli, &name, &network)?, "");
+    cli.ok(["rm", "-f", &name])?;
+    cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
+#[test]
+fn the_engine_chooses_unique_local_addresses() -> Result<()> {
+    let engine = shared()?;
+    if engine.target() == Target::Dockerd {
+        // An older daemon has no default pool for IPv6, and no network without IPv4.
+        return Ok(());
+    }
+    let (cli, network, only, name) = (engine.cli(), unique("own"), unique("only"), unique("alone"));
+    cli.ok(["network", "create", "--ipv6", &network])?;
+    cli.ok(["network", "create", "--ipv6", "--ipv4=false", &only])?;
+    let subnets =
+        |network: &str| cli.ok(["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", network]);
+    let (both, one) = (subnets(&network)?, subnets(&only)?);
+    assert!(both.split_whitespace().count() == 2 && both.contains("/16 fd"), "{both}");
+    assert!(one.starts_with("fd") && one.trim_end().ends_with("::/64") && !both.contains(one.trim_end()), "{one}");
+    cli.ok(sleeper(&name, &only, &[]))?;
+    let inside = cli.ok(["exec", &name, "sh", "-c", "ip -4 addr show eth0; ip -6 route"])?;
+    assert!(!inside.contains("inet ") && inside.contains("default via fd"), "{inside}");
+    let gateway = cli.inspect(&name, &format!("{{{{(index .NetworkSettings.Networks {only:?}).IPv6Gateway}}}}"))?;
+    cli.ok(["exec", &name, "ping", "-6", "-c", "1", "-W", "5", &gateway])?;
+    let said = cli.fails(1, ["network", "create", "--ipv4=false", &unique("nothing")])?;
+    assert!(said.contains("IPv4 or IPv6 must be enabled"), "{said}");
+    cli.ok(["rm", "-f", &name])?;
+    cli.ok(["network", "rm", &network, &only])?;
+    Ok(())
+}
+
+/// A machine behind a link that knows no way to the containers.
+const OUTSIDE: &str = "set -e
+ip link add out0 type veth peer name out1
+ip -6 addr add 2001:db8:9::1/64 dev out0 nodad
+ip link set out0 up
+unshare --net sleep 100000 >/dev/null 2>&1 </dev/null &
+pid=$!
+until [ \"$(readlink /proc/$pid/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done
+ip link set out1 netns $pid
+nsenter --target $pid --net sh -ec 'ip -6 addr add 2001:db8:9::2/64 dev out1 nodad; ip link set out1 up; ip link set lo up'
+echo $pid";
+
+#[test]
+fn the_way_out_and_no_way_out() -> Result<()> {
+    let mut engine = Engine::start()?;
+    if engine.target() == Target::Dockerd {
+        // An older daemon translates IPv6 as an experiment only.
+        return engine.finish();
+    }
+    engine.load_busybox()?;
+    let world = engine.world();
+    let output = world.command("sh").args(["-c", OUTSIDE]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pid = String::from_utf8(output.stdout)?.trim().to_owned();
+    let cli = engine.cli();
+    cli.ok(["network", "create", "--ipv6", "--subnet", "fd92:1::/64", "open"])?;
+    cli.ok(["network", "create", "--ipv6", "--internal", "--subnet", "fd92:2::/64", "shut"])?;
+    cli.ok(sleeper("free", "open", &[]))?;
+    cli.ok(sleeper("kept", "shut", &["--cap-add", "NET_ADMIN"]))?;
+    eventually("an answer from outside", || {
+        cli.ok(["exec", "free", "ping", "-6", "-c", "1", "-W", "5", "2001:db8:9::2"]).context("ping")
+    })?;
+    // Not even by a route of its own.
+    cli.ok(["exec", "kept", "ip", "-6", "route", "add", "default", "via", "fd92:2::1"])?;
+    let done = cli.run(["exec", "kept", "ping", "-6", "-c", "1", "-W", "1", "2001:db8:9::2"])?;
+    ensure!(done.code != 0, "an internal network has a way out");
+    // And nobody comes in.
+    let inside = address6(&cli, "free", "open")?;
+    let script = format!("ip -6 route add fd92:1::/64 via 2001:db8:9::1; ping -6 -c 1 -W 1 {inside}");
+    let output = world.command("nsenter").args(["--target", &pid, "--net", "sh", "-c", &script]).output()?;
+    ensure!(!output.status.success(), "the outside reaches a container");
+    cli.ok(["rm", "-f", "free", "kept"])?;
+    cli.ok(["network", "rm", "open", "shut"])?;
+    world.command("kill").arg(&pid).status()?;
+    engine.finish()
+}
