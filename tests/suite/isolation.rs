@@ -60,7 +60,12 @@ fn mounts_are_the_default_ones() -> Result<()> {
         ("/dev/mqueue", &["rw", "nosuid", "nodev", "noexec"]),
     ] {
         let have = options(target)?;
+        let mapped = have.iter().any(|option| option.starts_with("uid="));
         for option in wanted {
+            // In a user namespace the kernel shows the host's id of that group.
+            if mapped && option.starts_with("gid=") {
+                continue;
+            }
             assert!(have.iter().any(|have| have == option), "{target} has {have:?}, not {option}");
         }
     }

@@ -22,4 +22,5 @@ mod recovery;
 mod registry;
 mod restart;
 mod tutorial;
+mod userns;
 mod volumes;

@@ -74,6 +74,7 @@ impl Engine {
             event_listeners: self.events.listeners(),
             insecure_registries: self.config.insecure_registries.clone(),
             registry_mirrors: self.config.registry_mirrors.clone(),
+            user_namespaces: self.isolates_users(),
             limits: self.limit_support(),
         }
     }

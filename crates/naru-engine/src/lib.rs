@@ -22,12 +22,14 @@ mod reconcile;
 mod root_view;
 mod spawner;
 pub mod types;
+mod user_spaces;
 mod volume_mount;
 mod volume_use;
 mod volumes;
 
 pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
 pub use exec::ExecTicket;
+pub use user_spaces::parse_ids;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
 use events::Events;
@@ -59,6 +61,10 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// Where images are searched for; `None` for the hub's index.
     pub index: Option<String>,
+    /// Whether containers that don't say get a user namespace of their own ([`types::UserMode::Auto`]) or not.
+    pub default_userns: types::UserMode,
+    /// First and last of the host's ids that containers may get; `None` for the default.
+    pub userns_ids: Option<(u32, u32)>,
 }
 
 impl EngineConfig {
@@ -97,6 +103,7 @@ pub struct Engine {
     pub(crate) events: Events,
     pub(crate) filters: SeccompFilters,
     pub(crate) spawner: spawner::Spawner,
+    pub(crate) user_spaces: user_spaces::UserSpaces,
 }
 
 impl Engine {
@@ -150,6 +157,7 @@ impl Engine {
             events: Events::new(),
             filters: SeccompFilters::default(),
             spawner: spawner::Spawner::new(spawner),
+            user_spaces: user_spaces::UserSpaces::new(&config),
             config,
         }))
     }

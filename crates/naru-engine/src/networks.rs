@@ -19,6 +19,7 @@ pub(crate) use links::LiveLink;
 pub(crate) use record::Network;
 
 use crate::container::Record;
+use crate::user_spaces::{Space, UserSpace};
 use crate::{Engine, clock};
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Id, Result};
@@ -45,7 +46,8 @@ pub(crate) struct Networks {
     engine_id: String,
     name_servers: Vec<Ipv4Addr>,
     default: Arc<Network>,
-    pool: WarmPool,
+    /// In namespaces as containers get them unless told otherwise.
+    pool: WarmPool<Option<UserSpace>>,
     refilling: tokio::sync::Mutex<()>,
 }
 
@@ -211,7 +213,11 @@ impl Networks {
         tokio::spawn(async move {
             let Ok(_one) = engine.networks.refilling.try_lock() else { return };
             let filler = Arc::clone(&engine);
-            let filled = tokio::task::spawn_blocking(move || filler.networks.pool.refill(&filler.networks.host)).await;
+            let fill = move || {
+                let space = if filler.isolates_users() { Space::Own } else { Space::Host };
+                filler.networks.pool.refill_with(&filler.networks.host, || filler.make_netns(&space))
+            };
+            let filled = tokio::task::spawn_blocking(fill).await;
             if let Ok(Err(error)) = filled {
                 tracing::warn!("cannot keep networks ready: {error}");
             }

@@ -30,6 +30,7 @@ impl Engine {
             tracing::warn!("cannot sweep the store: {error}");
         }
         self.reconcile_volumes();
+        self.check_user_namespaces();
         // Asked now: one that was taken up may have ended since.
         let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
         let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
@@ -66,6 +67,9 @@ impl Engine {
             if state.health.is_some() {
                 container.change(|r| r.state.health.clone_from(&state.health));
             }
+            let first = first_id(state.pid);
+            container.change(|r| r.state.first_id = first);
+            container.set_lease(first.map(|first| self.user_spaces.ranges().hold(first)));
             container.set_monitor(Some(monitor));
             self.take_up_network(container, descriptors);
             return Ok(());
@@ -136,4 +140,11 @@ impl Engine {
         }
         self.networks.close();
     }
+}
+
+/// The host's id of a process's root user, if that is another one (user_namespaces(7)).
+fn first_id(pid: i32) -> Option<u32> {
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?;
+    let mut fields = map.split_whitespace();
+    (fields.next()? == "0").then(|| fields.next()?.parse().ok()).flatten().filter(|first| *first != 0)
 }

@@ -5,10 +5,14 @@ use crate::container::Container;
 use crate::monitor_link::{MonitorLink, Notice};
 use naru_base::error::Context as _;
 use naru_base::{Error, Id, Result};
-use naru_monitor::protocol::{MonitorState, PROTOCOL_VERSION, Request, Response, SOCKET_NAME, SpawnRequest};
+use naru_monitor::protocol::{
+    MonitorState, PROTOCOL_VERSION, Request, Response, SOCKET_NAME, SpaceReply, SpawnRequest,
+};
 use naru_monitor::wire;
+use naru_runtime::UserSpace;
+use naru_runtime::plan::IdMap;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 /// The engine's end of the spawner's socket.
@@ -29,11 +33,40 @@ impl Spawner {
     pub(crate) fn spawn(&self, engine: &Arc<Engine>, container: &Container) -> Result<Arc<MonitorLink>> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .system("cannot make a socket for a monitor")?;
-        let request = SpawnRequest { id: container.id.to_string() };
+        let request = SpawnRequest { id: container.id.to_string(), space: None };
         wire::send_all(&*crate::lock(&self.control), &request, &[theirs.as_fd()])
             .system("cannot ask for a monitor: the spawner is gone, restart the engine")?;
         drop(theirs);
         link(engine, &container.id, ours)
+    }
+}
+
+impl Spawner {
+    /// Namespaces for a container: a user namespace with this map, or `within`, and a network namespace that belongs to it. Waits for the
+    /// spawner, so it is for threads that may.
+    ///
+    /// # Errors
+    /// The host can't make them, or the spawner is gone.
+    pub(crate) fn user_space(&self, map: &IdMap, within: Option<BorrowedFd<'_>>) -> Result<UserSpace> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .system("cannot make a socket for the spawner")?;
+        let request = SpawnRequest { id: String::new(), space: Some(map.clone()) };
+        let descriptors: Vec<_> = std::iter::once(theirs.as_fd()).chain(within).collect();
+        wire::send_all(&*crate::lock(&self.control), &request, &descriptors)
+            .system("cannot ask for namespaces: the spawner is gone, restart the engine")?;
+        drop(theirs);
+        let mut decoder = wire::Decoder::default();
+        loop {
+            if let Some((reply, descriptors)) = decoder.next::<SpaceReply>().system("the spawner's answer")? {
+                let mut descriptors = descriptors.into_iter();
+                return match (reply.error, descriptors.next(), descriptors.next()) {
+                    (None, Some(user), Some(net)) => Ok(UserSpace { user, net }),
+                    (Some(error), ..) => Err(Error::system(error)),
+                    _ => Err(Error::system("the spawner answered without namespaces")),
+                };
+            }
+            decoder.fill(&ours).system("cannot make namespaces: the spawner is gone, restart the engine")?;
+        }
     }
 }
 

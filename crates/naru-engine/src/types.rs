@@ -164,6 +164,9 @@ pub struct HostSettings {
     pub publish_all: bool,
     /// Where the container's id is written (by the client; only shown).
     pub cidfile: String,
+    /// User namespace.
+    #[serde(default)]
+    pub userns: UserMode,
 }
 
 /// A published port.
@@ -286,6 +289,19 @@ pub enum NamespaceMode {
     Shareable,
     /// Private without /dev/shm (IPC).
     None,
+}
+
+/// Which user namespace a container is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserMode {
+    /// The engine's default.
+    #[default]
+    Default,
+    /// One of its own, with ids that nobody else has.
+    Auto,
+    /// The host's.
+    Host,
 }
 
 /// When a container is started again.
@@ -859,6 +875,8 @@ pub struct SystemInfo {
     pub insecure_registries: Vec<String>,
     /// Mirrors of the hub.
     pub registry_mirrors: Vec<String>,
+    /// Containers have user namespaces of their own unless told otherwise.
+    pub user_namespaces: bool,
     /// memory, swap, cpu quota, pids, … as docker's info tells them.
     pub limits: LimitSupport,
 }

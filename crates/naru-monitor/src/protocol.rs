@@ -9,7 +9,7 @@
 
 use naru_base::Class;
 use naru_dns::Resolver;
-use naru_runtime::plan::{Plan, Process};
+use naru_runtime::plan::{IdMap, Plan, Process};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +31,17 @@ pub const EXIT_RECORD: &str = "exit.json";
 pub struct SpawnRequest {
     /// The container's id (shown in the process's title).
     pub id: String,
+    /// Instead of a monitor: namespaces for a container with this map; where a user namespace comes as a second descriptor, in that one.
+    /// The answer, a [`SpaceReply`], comes on the socket.
+    #[serde(default)]
+    pub space: Option<IdMap>,
+}
+
+/// Spawner to engine. {the user namespace, a network namespace that belongs to it}, or none and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpaceReply {
+    /// Why there are none.
+    pub error: Option<String>,
 }
 
 /// Engine to monitor.

@@ -4,12 +4,14 @@
 //! many. The spawner is started before the engine has threads, and ends with it; monitors go on.
 
 use crate::monitor::monitor_main;
-use crate::protocol::SpawnRequest;
+use crate::protocol::{SpaceReply, SpawnRequest};
 use crate::wire::{self, Decoder};
 use naru_base::error::Context as _;
 use naru_base::{Error, Result};
+use naru_runtime::UserSpace;
 use naru_runtime::cgroup::Hierarchies;
 use naru_runtime::own_binary;
+use naru_runtime::plan::IdMap;
 use naru_sys::clone::{Child, CloneFlags, clone3, fork};
 use naru_sys::execve::{CStringArray, execveat};
 use naru_sys::{fds, process, signals};
@@ -45,7 +47,7 @@ impl Spawner {
     /// The spawner is gone.
     pub fn spawn(&self, id: &str) -> Result<OwnedFd> {
         let (ours, theirs) = stream_pair()?;
-        let request = SpawnRequest { id: id.to_owned() };
+        let request = SpawnRequest { id: id.to_owned(), space: None };
         wire::send_all(&self.control, &request, &[theirs.as_fd()]).system("ask the spawner for a monitor")?;
         Ok(ours)
     }
@@ -122,10 +124,13 @@ pub fn spawner_main(control: OwnedFd) -> i32 {
     loop {
         match decoder.next::<SpawnRequest>() {
             Ok(Some((request, descriptors))) => {
-                if let Some(socket) = descriptors.into_iter().next() {
-                    // Without a monitor the engine finds its socket closed.
-                    let _ = spawn(&request.id, &socket);
-                }
+                let mut descriptors = descriptors.into_iter();
+                let Some(socket) = descriptors.next() else { continue };
+                // Without a monitor, or an answer, the engine finds its socket closed.
+                let _ = match &request.space {
+                    Some(map) => make_space(map, descriptors.next(), &socket),
+                    None => spawn(&request.id, &socket).map(drop),
+                };
             }
             Ok(None) if decoder.fill(&control).is_ok() => {}
             _ => return 0,
@@ -138,6 +143,14 @@ fn ignore(ignored: &[Signal]) {
         // Each can be ignored.
         let _ = signals::ignore(signal.as_raw());
     }
+}
+
+fn make_space(map: &IdMap, within: Option<OwnedFd>, socket: &OwnedFd) -> Result<()> {
+    let made = UserSpace::create(map, within);
+    let reply = SpaceReply { error: made.as_ref().err().map(|e| e.message.clone()) };
+    let descriptors: Vec<BorrowedFd<'_>> =
+        made.iter().flat_map(|space| [space.user.as_fd(), space.net.as_fd()]).collect();
+    wire::send_all(socket, &reply, &descriptors).system("answer with namespaces")
 }
 
 fn spawn(id: &str, socket: &OwnedFd) -> Result<i32> {

@@ -56,6 +56,22 @@ impl Netns {
         })?)
     }
 
+    /// Takes up a new namespace that was made elsewhere: the settings of `setup`, and `lo` up.
+    ///
+    /// # Errors
+    /// `EINVAL` when `fd` is no network namespace, and as [`Netns::create`].
+    pub fn set_up(fd: OwnedFd, setup: &NetnsSetup) -> naru_base::Result<Self> {
+        let setup = setup.clone();
+        Ok(in_thread(move || {
+            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| Error::Namespace { operation: "enter", errno })?;
+            let mut rtnl = Rtnl::open()?;
+            apply(&setup)?;
+            rtnl.set_up(LOOPBACK, true)?;
+            Ok(Self { fd, rtnl: Mutex::new(rtnl) })
+        })?)
+    }
+
     /// Takes up a namespace that exists (one that a monitor kept).
     ///
     /// # Errors

@@ -6,17 +6,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A namespace with its endpoint, that no container has used.
 #[derive(Debug)]
-pub struct Pooled {
+pub struct Pooled<T = ()> {
     /// The namespace.
     pub netns: Netns,
     /// Its place on the network.
     pub endpoint: Endpoint,
+    /// What was made with the namespace.
+    pub with: T,
 }
 
 /// What is kept, and whether anything may be.
-#[derive(Debug, Default)]
-struct Ready {
-    entries: VecDeque<Pooled>,
+#[derive(Debug)]
+struct Ready<T> {
+    entries: VecDeque<Pooled<T>>,
     closed: bool,
 }
 
@@ -26,30 +28,44 @@ struct Ready {
 /// setting. What lies in the pool is on no record; after a crash its namespaces are gone with the engine's descriptors, and a
 /// reconcile finds its addresses free.
 #[derive(Debug)]
-pub struct WarmPool {
+pub struct WarmPool<T = ()> {
     spec: NetworkSpec,
     size: usize,
-    ready: Mutex<Ready>,
+    ready: Mutex<Ready<T>>,
 }
 
 impl WarmPool {
-    /// A pool of up to `size` endpoints of a network; empty until [`WarmPool::refill`].
+    /// [`WarmPool::refill_with`] ordinary namespaces.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refill(&self, host: &HostNet) -> naru_base::Result<()> {
+        self.refill_with(host, || Ok((Netns::create(&NetnsSetup::container())?, ())))
+    }
+}
+
+impl<T> WarmPool<T> {
+    /// A pool of up to `size` endpoints of a network; empty until [`WarmPool::refill_with`].
     pub fn new(spec: NetworkSpec, size: usize) -> Self {
-        Self { spec, size, ready: Mutex::default() }
+        Self { spec, size, ready: Mutex::new(Ready { entries: VecDeque::new(), closed: false }) }
     }
 
     /// A ready endpoint, the oldest one, so that addresses go out lowest first. None when there is none: then make one.
-    pub fn take(&self) -> Option<Pooled> {
+    pub fn take(&self) -> Option<Pooled<T>> {
         self.lock().entries.pop_front()
     }
 
-    /// Makes what is missing, about half a millisecond each. Call it when no request waits, by one thread at a time.
+    /// Makes what is missing, in namespaces that `make` makes, about half a millisecond each. Call it when no request waits, by one thread at a time.
     ///
     /// # Errors
     /// As [`Netns::create`] and [`HostNet::attach`]; what was made before stays.
-    pub fn refill(&self, host: &HostNet) -> naru_base::Result<()> {
+    pub fn refill_with(
+        &self,
+        host: &HostNet,
+        make: impl Fn() -> naru_base::Result<(Netns, T)>,
+    ) -> naru_base::Result<()> {
         while self.wants_more() {
-            let netns = Netns::create(&NetnsSetup::container())?;
+            let (netns, with) = make()?;
             let endpoint = host.attach(&self.spec, &netns, &EndpointRequest::default())?;
             let mut ready = self.lock();
             if ready.closed {
@@ -57,7 +73,7 @@ impl WarmPool {
                 host.detach(&endpoint);
                 return Ok(());
             }
-            ready.entries.push_back(Pooled { netns, endpoint });
+            ready.entries.push_back(Pooled { netns, endpoint, with });
         }
         Ok(())
     }
@@ -87,7 +103,7 @@ impl WarmPool {
         !ready.closed && ready.entries.len() < self.size
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ready> {
+    fn lock(&self) -> MutexGuard<'_, Ready<T>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

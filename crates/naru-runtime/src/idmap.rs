@@ -10,12 +10,18 @@ use crate::report::errno_text;
 use naru_sys::clone::{CloneFlags, clone3};
 use naru_sys::credentials::set_filesystem_ids;
 use naru_sys::mount_attr::{MountChange, mount_setattr};
+use naru_sys::namespace::{NewNamespace, unshare};
+use naru_sys::process::exit_now;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use rustix::thread::{CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits};
+use rustix::thread::{
+    CapabilitiesSecureBits, LinkNameSpaceType, capabilities_secure_bits, move_into_link_name_space,
+    set_capabilities_secure_bits,
+};
 use std::path::Path;
 
 /// Ids of the host that the container's ids stand for.
@@ -64,11 +70,15 @@ pub struct UserSpace {
 }
 
 impl UserSpace {
-    /// Makes both. The caller is single-threaded.
+    /// Makes both, or the network namespace alone in the user namespace `within`. The caller is single-threaded.
     ///
     /// # Errors
     /// As clone3(2) and writing the maps: `EPERM` where an outer namespace doesn't have these ids.
-    pub fn create(map: &IdMap) -> Result<Self, StartError> {
+    pub fn create(map: &IdMap, within: Option<OwnedFd>) -> Result<Self, StartError> {
+        if let Some(user) = within {
+            let net = network_within(&user)?;
+            return Ok(Self { user, net });
+        }
         let (user, net) = namespaces_of_a_holder(map, CloneFlags::NEWNET)?;
         match net {
             Some(net) => Ok(Self { user, net }),
@@ -99,6 +109,39 @@ fn namespaces_of_a_holder(map: &IdMap, more: CloneFlags) -> Result<(OwnedFd, Opt
         let net = more.contains(CloneFlags::NEWNET).then(|| open("net")).transpose()?;
         Ok((open("user")?, net))
     });
+    // It can only be gone already.
+    let _ = pidfd_send_signal(&holder.pidfd, Signal::KILL);
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(holder.pidfd.as_fd()), WaitIdOptions::EXITED));
+    opened
+}
+
+/// A network namespace that belongs to `user`.
+fn network_within(user: &OwnedFd) -> Result<OwnedFd, StartError> {
+    let fail =
+        |e: Errno| StartError::system(format!("make a network namespace in a user namespace: {}", errno_text(e)));
+    let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(fail)?;
+    let holder = clone3(CloneFlags::CLEAR_SIGHAND, None, || {
+        let made = move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
+            .and_then(|()| unshare(NewNamespace::Net));
+        if made.is_err() {
+            exit_now(1);
+        }
+        // Its reader is there, or nobody is.
+        let _ = rustix::io::write(&tell, b"1");
+        loop {
+            let _ = rustix::event::poll(&mut [], None);
+        }
+    })
+    .map_err(fail)?;
+    drop(tell);
+    let opened = match rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut [0; 1])) {
+        Ok(1) => {
+            let path = format!("/proc/{}/ns/net", holder.pid.as_raw_nonzero());
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
+        }
+        Ok(_) => Err(fail(Errno::PERM)),
+        Err(errno) => Err(fail(errno)),
+    };
     // It can only be gone already.
     let _ = pidfd_send_signal(&holder.pidfd, Signal::KILL);
     let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(holder.pidfd.as_fd()), WaitIdOptions::EXITED));

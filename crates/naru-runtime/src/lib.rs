@@ -45,5 +45,5 @@ pub use gate::open_gate;
 pub use hooks::{Hook, Hooks, StateText, run_hooks};
 pub use idmap::{AsContainerRoot, UserSpace, can_map_ids};
 pub use options::{ProcessOptions, StartOptions};
-pub use overlay::{mount_image, mount_root};
+pub use overlay::{mount_image, mount_root, try_mapped_root};
 pub use start::{Prepared, Started, Stdio, prepare, prepare_with};

@@ -4,7 +4,7 @@
 
 use crate::StartError;
 use crate::idmap::{self, AsContainerRoot, Mapping};
-use crate::plan::Rootfs;
+use crate::plan::{IdMap, Rootfs};
 use crate::report::errno_text;
 use naru_sys::mount_attr::{MountChange, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -62,6 +62,22 @@ pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Resul
     let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
     let _root = AsContainerRoot::become_it(mapping.map)?;
     overlay(&lower, Some(Writable { upper: &upper, work: &work, volatile: *volatile }))
+}
+
+/// Tries an overlay of mapped layers in `folder`, which is made, on this kernel and file system; it stays for the caller to remove.
+///
+/// # Errors
+/// Where it can't be had.
+pub fn try_mapped_root(folder: &Path, map: &IdMap, namespace: BorrowedFd<'_>) -> Result<(), StartError> {
+    let fail = |e: std::io::Error| StartError::system(format!("make {}: {e}", folder.display()));
+    let [lower, upper, work] = ["lower", "fs/upper", "fs/work"].map(|name| folder.join(name));
+    for path in [&lower, &upper, &work] {
+        std::fs::create_dir_all(path).map_err(fail)?;
+    }
+    let namespace = rustix::io::fcntl_dupfd_cloexec(namespace, 3)
+        .map_err(|e| StartError::system(format!("duplicate the user namespace: {}", errno_text(e))))?;
+    let rootfs = Rootfs::Overlay { lower: vec![lower], upper, work, volatile: true };
+    mount_mapped_root(&rootfs, &Mapping { map, namespace }).map(drop)
 }
 
 fn path_of(fd: &OwnedFd) -> PathBuf {

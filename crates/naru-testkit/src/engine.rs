@@ -192,6 +192,11 @@ impl Engine {
         command.arg("--pidfile").arg(self.pidfile());
         command.arg("-H").arg(format!("unix://{}", self.socket().display()));
         command.args(&self.options.args);
+        if self.target == Target::Naru
+            && let Ok(more) = std::env::var("NARU_TEST_DAEMON_ARGS")
+        {
+            command.args(more.split_whitespace());
+        }
         command.env("HOME", self.folder.join("home"));
         command.stdin(Stdio::null());
         command

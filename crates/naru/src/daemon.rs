@@ -67,6 +67,8 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
         index: settings.search_index.clone(),
+        default_userns: settings.default_userns,
+        userns_ids: settings.userns_ids,
     };
     let engine = Engine::open(config, spawner)?;
     engine.reconcile().await?;

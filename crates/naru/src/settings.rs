@@ -1,5 +1,6 @@
 //! The engine's settings: dockerd's flags and its configuration file, the flags first.
 
+use naru_engine::types::UserMode;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,9 +23,12 @@ Options:
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
+      --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default host)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
       --registry-mirror list        Mirror of the hub
+      --userns-ids FIRST-LAST       Ids of the host that containers may get in user namespaces, 65536 each (default: 1879048192-2147352575,
+                                    without what /etc/subuid and /etc/subgid give to users)
       --search-index string         Where images are searched for (default: the hub's index)
 ";
 
@@ -40,6 +44,8 @@ pub(crate) struct Settings {
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
     pub search_index: Option<String>,
+    pub default_userns: UserMode,
+    pub userns_ids: Option<(u32, u32)>,
 }
 
 /// The configuration file: dockerd's names. What is not known here is refused, as dockerd does.
@@ -54,6 +60,8 @@ struct File {
     insecure_registries: Option<Vec<String>>,
     registry_mirrors: Option<Vec<String>>,
     search_index: Option<String>,
+    default_userns_mode: Option<String>,
+    userns_ids: Option<String>,
 }
 
 impl File {
@@ -93,6 +101,8 @@ impl Settings {
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
                 "--registry-mirror" => own.registry_mirrors.get_or_insert_default().push(value()?),
                 "--search-index" => own.search_index = Some(value()?),
+                "--default-userns-mode" => own.default_userns_mode = Some(value()?),
+                "--userns-ids" => own.userns_ids = Some(value()?),
                 _ if name.starts_with('-') => return Err(format!("unknown flag: {name}")),
                 _ => return Err(format!("naru daemon accepts no arguments: {word}")),
             }
@@ -109,7 +119,22 @@ impl Settings {
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             search_index: own.search_index.or(file.search_index),
+            default_userns: user_mode(own.default_userns_mode.or(file.default_userns_mode).as_deref())?,
+            userns_ids: own
+                .userns_ids
+                .or(file.userns_ids)
+                .map(|ids| naru_engine::parse_ids(&ids).map_err(|e| e.message().to_owned()))
+                .transpose()?,
         })
+    }
+}
+
+/// The mode of containers that don't say.
+fn user_mode(text: Option<&str>) -> Result<UserMode, String> {
+    match text {
+        Some("auto") => Ok(UserMode::Auto),
+        None | Some("host") => Ok(UserMode::Host),
+        Some(other) => Err(format!("invalid default user namespace mode: {other}; use auto or host")),
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn decode(
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
     let uts = namespaces::uts(host)?;
+    let userns = namespaces::user(host)?;
     let oom_score_adj =
         i32::try_from(host.oom_score_adj).ok().filter(|n| (-1000..=1000).contains(n)).ok_or_else(|| {
             Error::invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj))
@@ -111,6 +112,7 @@ pub(crate) fn decode(
         port_bindings,
         publish_all: host.publish_all_ports,
         cidfile: host.container_id_file.clone(),
+        userns,
     })
 }
 
@@ -121,9 +123,6 @@ fn refuse_absent(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.runtime.as_str(), "" | "runc" | "io.containerd.runc.v2" | "naru") {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
-        return Err(Error::invalid(format!("invalid user namespace mode: {}", host.userns_mode)));
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));

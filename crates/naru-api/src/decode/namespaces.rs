@@ -2,7 +2,7 @@
 
 use crate::dto::host_config::HostConfig;
 use naru_base::{Error, Result};
-use naru_engine::types::{ContainerConfig, NamespaceMode, NetworkMode};
+use naru_engine::types::{ContainerConfig, NamespaceMode, NetworkMode, UserMode};
 
 /// Reads the network mode and writes its normal form back.
 ///
@@ -88,6 +88,19 @@ pub(crate) fn uts(host: &HostConfig) -> Result<NamespaceMode> {
         "" | "private" => Ok(NamespaceMode::Private),
         "host" => Ok(NamespaceMode::Host),
         other => Err(Error::invalid(format!("invalid UTS mode: {other}"))),
+    }
+}
+
+/// User namespace.
+///
+/// # Errors
+/// For an unknown word.
+pub(crate) fn user(host: &HostConfig) -> Result<UserMode> {
+    match host.userns_mode.as_str() {
+        "" => Ok(UserMode::Default),
+        "auto" | "private" => Ok(UserMode::Auto),
+        "host" => Ok(UserMode::Host),
+        other => Err(Error::invalid(format!("invalid user namespace mode: {other}; use auto or host"))),
     }
 }
 
@@ -178,6 +191,11 @@ mod tests {
         assert_eq!(pid(&host).unwrap_err().message(), "invalid PID mode: container:");
         host.uts_mode = "container:x".into();
         assert_eq!(uts(&host).unwrap_err().message(), "invalid UTS mode: container:x");
+        assert_eq!(user(&host).unwrap(), UserMode::Default);
+        host.userns_mode = "auto".into();
+        assert_eq!(user(&host).unwrap(), UserMode::Auto);
+        host.userns_mode = "foo".into();
+        assert!(user(&host).unwrap_err().message().starts_with("invalid user namespace mode: foo"));
         host.cgroupns_mode = "foo".into();
         assert_eq!(cgroup(&mut host).unwrap_err().message(), "invalid cgroup namespace mode: foo");
     }

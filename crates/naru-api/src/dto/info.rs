@@ -149,6 +149,9 @@ impl Info {
     pub(crate) fn of(info: SystemInfo, version: ApiVersion) -> Self {
         let own = || Commit { id: env!("CARGO_PKG_VERSION") };
         let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
+        if info.user_namespaces {
+            security.push("name=userns".into());
+        }
         if info.cgroup_version == 2 {
             security.push("name=cgroupns".into());
         }

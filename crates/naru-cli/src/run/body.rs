@@ -300,10 +300,11 @@ fn check_modes(m: &Matches) -> Result<(), String> {
     if !(matches!(pid, "" | "host") || container(pid)) {
         return Err("--pid: invalid PID mode".into());
     }
-    for (flag, name) in [("uts", "--uts: invalid UTS mode"), ("userns", "--userns: invalid USER mode")] {
-        if !matches!(m.str(flag), "" | "host") {
-            return Err(name.into());
-        }
+    if !matches!(m.str("uts"), "" | "host") {
+        return Err("--uts: invalid UTS mode".into());
+    }
+    if !matches!(m.str("userns"), "" | "auto" | "host") {
+        return Err("--userns: invalid USER mode".into());
     }
     if !matches!(m.str("cgroupns"), "" | "host" | "private") {
         return Err("--cgroupns: invalid CGROUP mode".into());

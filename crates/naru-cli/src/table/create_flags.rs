@@ -109,7 +109,7 @@ pub static FLAGS: &[Flag] = &[
     flag("ulimit", Custom("ulimit", check::ulimit), "Ulimit options"),
     flag("use-api-socket", Bool, "Bind mount Docker API socket and required auth"),
     flag("user", Str, "Username or UID (format: <name|uid>[:<group|gid>])").short('u'),
-    flag("userns", Str, "User namespace to use"),
+    flag("userns", Str, "User namespace to use ('host'|'auto')"),
     flag("uts", Str, "UTS namespace to use"),
     flag("volume", List, "Bind mount a volume").short('v'),
     flag("volume-driver", Str, "Optional volume driver for the container"),

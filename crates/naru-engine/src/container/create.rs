@@ -47,6 +47,8 @@ impl Engine {
         let name = self.choose_name(request.name.as_deref(), &id)?;
         let made = async {
             let mounts = self.resolve_mounts(&config, &request.host)?;
+            let (user_namespace, warning) = self.decide_user(&request.host, &mounts, &image)?;
+            warnings.extend(warning);
             let record = Record {
                 id: id.clone(),
                 name: name.clone(),
@@ -60,6 +62,7 @@ impl Engine {
                 args: command.collect(),
                 mounts,
                 networks,
+                user_namespace,
                 state: State::default(),
             };
             self.make_folders(&record)?;

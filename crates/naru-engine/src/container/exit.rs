@@ -81,6 +81,7 @@ impl Engine {
         self.exit_event(container, record.exit_code, lasted);
         // Before anyone is told: whoever hears of the end may remove the network at once.
         let left = self.release_sandbox(container);
+        container.set_lease(None);
         container.announce_end(WaitOutcome { exit_code: record.exit_code, error: None });
         self.execs.container_ended(&container.id);
         self.tell_left(container, &left);

@@ -46,6 +46,7 @@ pub(crate) use table::Table;
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{Status, WaitOutcome};
+use crate::user_spaces::IdLease;
 use naru_base::{Error, Id, Result};
 use naru_fs::{Durability, Records};
 use naru_monitor::protocol::ExitRecord;
@@ -70,6 +71,8 @@ pub(crate) struct Container {
 struct Live {
     monitor: Option<Arc<MonitorLink>>,
     sandbox: Option<Sandbox>,
+    /// Its ids on the host.
+    lease: Option<Arc<IdLease>>,
     pending: Vec<PendingAttach>,
     start: StartStage,
     /// Number of the restart that is to come; an older one is not done any more.
@@ -213,6 +216,11 @@ impl Container {
     /// A change of its sandbox; nothing when there is none (any more).
     pub(crate) fn change_sandbox<T>(&self, change: impl FnOnce(&mut Sandbox) -> T) -> Option<T> {
         crate::lock(&self.live).sandbox.as_mut().map(change)
+    }
+
+    /// Its ids on the host are kept from others, or let go.
+    pub(crate) fn set_lease(&self, lease: Option<Arc<IdLease>>) {
+        crate::lock(&self.live).lease = lease;
     }
 
     /// Marks it as being removed; false when somebody else does that already.

@@ -4,6 +4,7 @@ use super::{Container, Record, ResolvedMount};
 use crate::Engine;
 use crate::networks::Sandbox;
 use crate::types::{ContainerConfig, ExecSettings, HostSettings, MountKind, NamespaceMode, NetworkMode, SeccompChoice};
+use crate::user_spaces::UserSpace;
 use naru_base::{Error, Result};
 use naru_runtime::plan::{
     CgroupPlan, Descriptors, Mount, MountFlags, MountSource, Namespace, Namespaces, PLAN_VERSION, Plan, Process,
@@ -40,12 +41,20 @@ impl Filters {
 
 impl Engine {
     /// The plan, and the namespaces that it joins.
-    pub(crate) fn plan(&self, container: &Container, sandbox: Option<&Sandbox>) -> Result<(Plan, Descriptors)> {
+    pub(crate) fn plan(
+        &self,
+        container: &Container,
+        sandbox: Option<&Sandbox>,
+        user: Option<UserSpace>,
+    ) -> Result<(Plan, Descriptors)> {
         let record = container.read(Clone::clone);
         let files = self.files(&record.id, 0);
         let lower = self.images.lower_dirs(&record.image)?;
-        let (namespaces, joined) = self.namespaces(&record, sandbox)?;
+        let (namespaces, joined) = self.namespaces(&record, sandbox, user)?;
         let own_uts = namespaces.uts == Namespace::New;
+        // This one file belongs to the host's root, the setting to whoever owns the UTS namespace.
+        let mut sysctls = record.host.sysctls.clone();
+        let domain = if own_uts { sysctls.remove("kernel.domainname") } else { None };
         let plan = Plan {
             version: PLAN_VERSION,
             id: record.id.to_string(),
@@ -57,17 +66,22 @@ impl Engine {
             masked_paths: self.masked(&record),
             readonly_paths: readonly(&record.host),
             hostname: own_uts.then(|| record.config.hostname.clone()),
-            domainname: Some(record.config.domainname.clone()).filter(|d| own_uts && !d.is_empty()),
+            domainname: domain.or(Some(record.config.domainname.clone())).filter(|d| own_uts && !d.is_empty()),
             init: record.host.init.unwrap_or(false) && namespaces.pid == Namespace::New,
             namespaces,
-            sysctls: record.host.sysctls.clone(),
+            sysctls,
             cgroup: self.cgroup_plan(&record),
             process: self.first_process(&record)?,
         };
         Ok((plan, joined))
     }
 
-    fn namespaces(&self, record: &Record, sandbox: Option<&Sandbox>) -> Result<(Namespaces, Descriptors)> {
+    fn namespaces(
+        &self,
+        record: &Record,
+        sandbox: Option<&Sandbox>,
+        user: Option<UserSpace>,
+    ) -> Result<(Namespaces, Descriptors)> {
         let mut joined = Descriptors::default();
         let choose = |mode: &NamespaceMode, name: &str| -> Result<(Namespace, Option<OwnedFd>)> {
             Ok(match mode {
@@ -95,11 +109,13 @@ impl Engine {
         let v2 = cgroup::Hierarchies::host()?.version() == 2;
         let private_cgroup = record.host.cgroupns_private.unwrap_or(v2);
         let cgroup = if private_cgroup { Namespace::New } else { Namespace::Host };
-        Ok((Namespaces { pid, ipc, uts, net, cgroup, user: None }, joined))
+        let map = user.as_ref().map(|user| user.lease.map());
+        joined.user = user.map(|user| user.namespace);
+        Ok((Namespaces { pid, ipc, uts, net, cgroup, user: map }, joined))
     }
 
     /// A namespace of a running container.
-    fn namespace_of(&self, name: &str, kind: &str) -> Result<OwnedFd> {
+    pub(crate) fn namespace_of(&self, name: &str, kind: &str) -> Result<OwnedFd> {
         let other = self.containers.find(name)?;
         let (pid, running) = other.read(|r| (r.state.pid, r.state.status.is_running()));
         if !running || pid <= 0 {

@@ -32,6 +32,9 @@ pub(crate) struct Record {
     /// The networks that it belongs to, running or not, by name; none when it shares another's.
     #[serde(default)]
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// It has a user namespace of its own, or of a container whose namespaces it joins.
+    #[serde(default)]
+    pub user_namespace: bool,
     pub state: State,
 }
 

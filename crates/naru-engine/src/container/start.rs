@@ -4,6 +4,7 @@ use super::{Container, restart_policy};
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
+use crate::user_spaces::{Space, UserSpace};
 use crate::{Engine, clock};
 use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
@@ -62,9 +63,17 @@ impl Engine {
     }
 
     async fn start_process(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), StartFailure> {
-        let (sandbox, attaches) = tokio::join!(self.make_sandbox(container), container.take_pending());
-        let sandbox = sandbox?;
-        let started = self.start_in(container, sandbox.as_ref(), attaches).await;
+        let space = container.read(|r| self.space_of(r))?;
+        let shared = match &space {
+            Space::Of(other) => Some(self.user_space_of(other)?),
+            Space::Host | Space::Own => None,
+        };
+        let (sandbox, attaches) = tokio::join!(self.make_sandbox(container, &space), container.take_pending());
+        let (sandbox, made) = sandbox?;
+        let user = shared.or(made);
+        let first_id = user.as_ref().map(|user| user.lease.first);
+        container.set_lease(user.as_ref().map(|user| Arc::clone(&user.lease)));
+        let started = self.start_in(container, sandbox.as_ref(), user, attaches).await;
         let (monitor, pid, start_time) = match started {
             Ok(started) => started,
             Err(failure) => {
@@ -74,7 +83,7 @@ impl Engine {
                 return Err(failure);
             }
         };
-        self.record_start(container, monitor, sandbox, pid, start_time)?;
+        self.record_start(container, monitor, sandbox, (pid, start_time, first_id))?;
         Ok(())
     }
 
@@ -83,11 +92,12 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
         sandbox: Option<&Sandbox>,
+        user: Option<UserSpace>,
         attaches: Vec<(Attach, OwnedFd)>,
     ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
         self.write_files(container, sandbox)?;
         self.take_mounted(container, container.id.to_string()).await?;
-        let (plan, joined) = self.plan(container, sandbox)?;
+        let (plan, joined) = self.plan(container, sandbox, user)?;
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
         let folder = self.config.container_dir(&container.id);
@@ -127,14 +137,14 @@ impl Engine {
         container: &Arc<Container>,
         monitor: Arc<MonitorLink>,
         sandbox: Option<Sandbox>,
-        pid: i32,
-        start_time: u64,
+        (pid, start_time, first_id): (i32, u64, Option<u32>),
     ) -> Result<()> {
         let now = clock::now();
         // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync, but where a policy starts it then.
         let durability = container.change(|r| {
             let news = r.state.started_at == 0 || r.state.stopped_by_hand;
             r.state.begin(pid, start_time, &self.boot_id, now);
+            r.state.first_id = first_id;
             super::health::after_change(r, true);
             if let Some(sandbox) = &sandbox {
                 r.state.sandbox_id = sandbox.id.clone();
@@ -155,6 +165,7 @@ impl Engine {
     fn record_failure(self: &Arc<Self>, container: &Arc<Container>, failure: &StartFailure) {
         container.set_monitor(None);
         self.give_back_mounted(container, container.id.as_str());
+        container.set_lease(None);
         container.change(|r| {
             let by_policy = r.state.status == Status::Restarting;
             r.state.fail_start(failure.exit_code, failure.error.message(), clock::now());
@@ -186,12 +197,20 @@ impl Engine {
     }
 
     /// The container's network: its own namespace, or none of its own.
-    async fn make_sandbox(self: &Arc<Self>, container: &Arc<Container>) -> Result<Option<Sandbox>> {
+    async fn make_sandbox(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        space: &Space,
+    ) -> Result<(Option<Sandbox>, Option<UserSpace>)> {
         match container.read(|r| r.host.network.clone()) {
-            NetworkMode::Host | NetworkMode::Container(_) => Ok(None),
+            NetworkMode::Host | NetworkMode::Container(_) => Ok((None, None)),
             _ => {
-                let (engine, container) = (Arc::clone(self), Arc::clone(container));
-                crate::image::blocking(move || engine.networks.sandbox(&container)).await.map(Some)
+                let (engine, container, space) = (Arc::clone(self), Arc::clone(container), space.clone());
+                let make = move || {
+                    let pooled = engine.pool_fits(&space);
+                    engine.networks.sandbox(&container, pooled, &|| engine.make_netns(&space))
+                };
+                crate::image::blocking(make).await.map(|(sandbox, user)| (Some(sandbox), user))
             }
         }
     }

@@ -41,6 +41,9 @@ pub(crate) struct State {
     /// Its places on networks while it runs, by the network's name; taken up again by an engine that finds it running.
     #[serde(default)]
     pub attached: BTreeMap<String, naru_net::Endpoint>,
+    /// The host's id of its root, while it runs in another user namespace than the host's.
+    #[serde(default)]
+    pub first_id: Option<u32>,
     /// Pause before the restart that came last or is to come, in milliseconds; 0 when there was none.
     #[serde(default)]
     pub backoff_ms: u64,
@@ -71,6 +74,7 @@ impl Default for State {
             stopped_by_hand: false,
             sandbox_id: String::new(),
             attached: BTreeMap::new(),
+            first_id: None,
             backoff_ms: 0,
             restart_at: 0,
             by_policy: false,
@@ -174,6 +178,7 @@ impl State {
         self.start_time = 0;
         self.sandbox_id.clear();
         self.attached.clear();
+        self.first_id = None;
     }
 }
 

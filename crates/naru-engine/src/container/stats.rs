@@ -78,7 +78,12 @@ impl Engine {
         .await?;
         let pids: Vec<&str> = output.1.split(',').collect();
         self.container_event(&container, "top", &[]);
-        chosen(&output.0, &pids)
+        let first = container.read(|r| r.state.first_id);
+        let (titles, mut rows) = chosen(&output.0, &pids)?;
+        if let Some(first) = first {
+            show_inner_ids(&titles, &mut rows, first, user_ids);
+        }
+        Ok((titles, rows))
     }
 }
 
@@ -100,6 +105,34 @@ fn chosen(output: &str, pids: &[&str]) -> Result<(Vec<String>, Vec<Vec<String>>)
         }
     }
     Ok((titles, rows))
+}
+
+/// Ids of a container's user namespace as they are inside: `ps` knows the host's alone, which have no names there and are cut off.
+fn show_inner_ids(titles: &[String], rows: &mut [Vec<String>], first: u32, ids: impl Fn(&str) -> Option<(u32, u32)>) {
+    let Some(pid) = titles.iter().position(|title| title == "PID") else { return };
+    for row in rows {
+        let Some((real, effective)) = row.get(pid).and_then(|pid| ids(pid)) else { continue };
+        for (title, field) in titles.iter().zip(row) {
+            let id = match title.as_str() {
+                "RUSER" | "RUID" => real,
+                "UID" | "USER" | "EUSER" | "EUID" => effective,
+                _ => continue,
+            };
+            match id.checked_sub(first).filter(|id| *id < 65_536) {
+                Some(0) => "root".clone_into(field),
+                Some(id) => *field = id.to_string(),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Real and effective user id of a process on the host (proc_pid_status(5)).
+fn user_ids(pid: &str) -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut ids =
+        status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().map(|id| id.parse().ok());
+    Some((ids.next()??, ids.next()??))
 }
 
 /// From the process's own view of its network (proc_pid_net(5)).
@@ -127,5 +160,15 @@ mod tests {
         assert_eq!(titles, ["UID", "PID", "CMD"]);
         assert_eq!(rows, [["root", "22", "sh -c x y"]]);
         assert!(chosen("A B\n", &["1"]).is_err());
+    }
+
+    #[test]
+    fn ids_of_a_user_namespace_are_shown_as_they_are_inside() {
+        let titles = ["RUSER", "UID", "PID"].map(str::to_owned);
+        let row = |pid: &str| vec!["1+".to_owned(), "1+".to_owned(), pid.to_owned()];
+        let mut rows = vec![row("2"), row("3"), row("4")];
+        let ids = |pid: &str| (pid != "4").then(|| if pid == "3" { (0, 101_000) } else { (101_000, 100_000) });
+        show_inner_ids(&titles, &mut rows, 100_000, ids);
+        assert_eq!(rows, [["1000", "root", "2"], ["1+", "1000", "3"], ["1+", "1+", "4"]]);
     }
 }

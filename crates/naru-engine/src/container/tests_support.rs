@@ -21,6 +21,7 @@ pub(crate) fn record(id: &str, name: &str) -> Record {
         args: Vec::new(),
         mounts: Vec::new(),
         networks: BTreeMap::new(),
+        user_namespace: false,
         state: State::default(),
     }
 }

@@ -72,6 +72,7 @@ mod tests {
                 args: Vec::new(),
                 mounts: Vec::new(),
                 networks: std::collections::BTreeMap::new(),
+                user_namespace: false,
                 state: crate::container::state::State::default(),
                 id,
             }));

@@ -4,8 +4,9 @@ use super::{Network, Networks};
 use crate::Engine;
 use crate::container::{Container, Record};
 use crate::types::{EndpointSettings, NetworkMode};
+use crate::user_spaces::UserSpace;
 use naru_base::{Class, Error, Id, Result};
-use naru_net::{Endpoint, EndpointRequest, Netns, NetnsSetup, Pooled};
+use naru_net::{Endpoint, EndpointRequest, Netns, Pooled};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,27 +49,34 @@ pub(crate) fn way_out<'a>(
 }
 
 impl Networks {
-    /// A container's own namespace, on all its networks.
+    /// A container's own namespace, on all its networks; with the user namespace that it belongs to, if it was made for it. `pooled` tells
+    /// whether what is in the pool will do, `make` makes a namespace otherwise.
     ///
     /// # Errors
     /// When a network has gone, or an address can't be had; nothing is left then.
-    pub(crate) fn sandbox(&self, container: &Container) -> Result<Sandbox> {
+    pub(crate) fn sandbox(
+        &self,
+        container: &Container,
+        pooled: bool,
+        make: &dyn Fn() -> Result<(Netns, Option<UserSpace>)>,
+    ) -> Result<(Sandbox, Option<UserSpace>)> {
         let record = container.read(Clone::clone);
         let plan = self.plan(&record)?;
-        if let [(network, settings)] = plan.as_slice()
+        if pooled
+            && let [(network, settings)] = plan.as_slice()
             && network.spec.id == self.default.spec.id
             && *settings == EndpointSettings::default()
-            && let Some(Pooled { netns, endpoint }) = self.pool.take()
+            && let Some(Pooled { netns, endpoint, with: user }) = self.pool.take()
         {
             self.join(network, &container.id)?;
             // The default network has no names.
             let attached = BTreeMap::from([(network.spec.name.clone(), endpoint)]);
-            return Ok(Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached });
+            return Ok((Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached }, user));
         }
-        let netns = Arc::new(Netns::create(&NetnsSetup::container())?);
-        let mut sandbox = Sandbox { id: Id::random()?.to_string(), netns, attached: BTreeMap::new() };
+        let (netns, user) = make()?;
+        let mut sandbox = Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached: BTreeMap::new() };
         match self.fill(&mut sandbox, &record, &plan) {
-            Ok(()) => Ok(sandbox),
+            Ok(()) => Ok((sandbox, user)),
             Err(error) => {
                 self.release(&container.id, sandbox);
                 Err(error)

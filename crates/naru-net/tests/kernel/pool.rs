@@ -15,7 +15,7 @@ fn a_pooled_endpoint_is_as_good_as_a_new_one() {
         assert!(pool.take().is_none());
         pool.refill(&host).unwrap();
         assert_eq!(pool.len(), 3);
-        let Pooled { netns, endpoint } = pool.take().unwrap();
+        let Pooled { netns, endpoint, .. } = pool.take().unwrap();
         assert_eq!(endpoint.ip, Some(Ipv4Addr::new(172, 17, 0, 2)));
         let pooled = Container { netns, endpoint };
         let fresh = Container::on(&host, &spec);
