@@ -1,6 +1,7 @@
 //! The black-box suite, in one program: it links once, and its parts share one engine where a test needs none of its own.
 
 mod api;
+mod attacks;
 mod bad_input;
 mod containers;
 mod cp;
@@ -18,6 +19,7 @@ mod limits;
 mod logs;
 mod network;
 mod networks;
+mod privileges;
 mod recovery;
 mod registry;
 mod restart;

@@ -38,6 +38,7 @@ use naru_base::{Error, Id, Result};
 use naru_fs::{Durability, Records, Root, durable};
 use naru_net::Instance;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -115,6 +116,11 @@ impl Engine {
         for folder in [&config.data_root, &config.exec_root, &config.trash_dir(), &config.exec_root.join("containers")]
         {
             make_private(folder)?;
+        }
+        for folder in [&config.data_root, &config.exec_root] {
+            // Also one that was there: nobody else has anything to list in it.
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))
+                .map_err(|e| Error::system(format!("cannot set the mode of the folder {}: {e}", folder.display())))?;
         }
         let records = Records::open(config.data_root.join("containers"), RECORD_FILE, RECORD_VERSION)
             .system("cannot open the containers' records")?;

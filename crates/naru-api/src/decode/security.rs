@@ -4,6 +4,7 @@ use crate::dto::host_config::HostConfig;
 use naru_base::human::go_quote;
 use naru_base::{Error, Result};
 use naru_engine::types::SeccompChoice;
+use std::path::Path;
 
 /// What the options of `--security-opt` come to.
 #[derive(Debug, Default)]
@@ -15,11 +16,11 @@ pub(crate) struct Security {
     pub(crate) open_system_paths: bool,
 }
 
-/// Reads them. Labels are for SELinux and have no effect where it isn't active.
+/// Reads them. Labels are for SELinux: where it isn't active, a sentence in `warnings` says that they have no effect.
 ///
 /// # Errors
 /// With docker's texts.
-pub(crate) fn options(host: &HostConfig) -> Result<Security> {
+pub(crate) fn options(host: &HostConfig, warnings: &mut Vec<String>) -> Result<Security> {
     let mut security = Security::default();
     for option in host.security_opt.iter().flatten() {
         if option == "no-new-privileges" {
@@ -35,6 +36,9 @@ pub(crate) fn options(host: &HostConfig) -> Result<Security> {
         };
         let bad = || Error::invalid(format!("invalid --security-opt 2: {}", go_quote(option)));
         match key {
+            "label" if value != "disable" && !Path::new("/sys/fs/selinux/enforce").exists() => {
+                warnings.push(format!("SELinux is not active on this host: the label {value} has no effect"))
+            }
             "label" => {}
             "apparmor" => security.apparmor = Some(value.to_owned()),
             "seccomp" => security.seccomp = seccomp(value)?,
@@ -134,7 +138,7 @@ mod tests {
 
     fn read(options: &[&str]) -> Result<Security> {
         let list = options.iter().map(|o| (*o).to_owned()).collect();
-        super::options(&HostConfig { security_opt: Some(list), ..HostConfig::default() })
+        super::options(&HostConfig { security_opt: Some(list), ..HostConfig::default() }, &mut Vec::new())
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Engine {
             naru_base::signal::parse(signal)?;
         }
         capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged)?;
+        privilege_warnings(host, warnings);
         let policy = host.restart.name.as_str();
         if !matches!(policy, "" | "no" | "always" | "unless-stopped" | "on-failure") {
             return Err(Error::invalid(format!(
@@ -188,5 +189,22 @@ impl Engine {
             rustix::fs::fchmod(&made, mode.into()).system("cannot make the writable layer")?;
         }
         Ok(())
+    }
+}
+
+/// What this host can't give as asked for.
+fn privilege_warnings(host: &HostSettings, warnings: &mut Vec<String>) {
+    let all = host.privileged || host.cap_add.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
+    let missing = capabilities::names(capabilities::ALL & !capabilities::available());
+    if all && !missing.is_empty() {
+        warnings.push(format!(
+            "This host does not have the capabilities {}: the container runs without",
+            missing.join(", ")
+        ));
+    }
+    if let Some(profile) = super::plan::apparmor_profile(host)
+        && !super::plan::has_apparmor()
+    {
+        warnings.push(format!("AppArmor is not active on this host: the profile {profile} has no effect"));
     }
 }
