@@ -23,6 +23,7 @@ mod privileges;
 mod recovery;
 mod registry;
 mod restart;
+mod space;
 mod tutorial;
 mod userns;
 mod volumes;

@@ -130,6 +130,9 @@ impl Call {
     }
 }
 
+/// The most that is taken of a body that nobody wants any more.
+const SKIPPED: usize = 64 << 20;
+
 async fn forward(body: RequestBody, sender: mpsc::Sender<std::io::Result<Bytes>>) {
     let mut body = match body {
         RequestBody::Incoming(body) => body,
@@ -147,7 +150,21 @@ async fn forward(body: RequestBody, sender: mpsc::Sender<std::io::Result<Bytes>>
             Err(e) => Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, e)),
         };
         let last = piece.is_err();
-        if sender.send(piece).await.is_err() || last {
+        if sender.send(piece).await.is_err() {
+            return skip(body).await;
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Takes what the client still sends after the answer is known: a connection that breaks under it would hide the answer.
+async fn skip(mut body: Incoming) {
+    let mut left = SKIPPED;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
             return;
         }
     }

@@ -33,6 +33,7 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         POST "/auth" OLDEST, system::login;
         GET "/events" OLDEST, events::events;
         GET "/system/df" v1(25), system::disk_usage;
+        POST "/system/check" OLDEST, system::check;
 
         GET "/containers/json" OLDEST, containers::list;
         POST "/containers/create" OLDEST, containers::create;
@@ -99,7 +100,7 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         DELETE "/volumes/*" OLDEST, volumes::remove;
 
         POST "/build" OLDEST, absent::build;
-        POST "/build/prune" v1(31), absent::build;
+        POST "/build/prune" v1(31), system::prune_builds;
         POST "/build/cancel" v1(31), absent::build;
         POST "/session" v1(31), absent::buildkit;
         POST "/grpc" OLDEST, absent::buildkit;

@@ -10,8 +10,9 @@ use crate::dto::{container_list, image};
 use crate::reply::Reply;
 use http::StatusCode;
 use naru_base::{Error, Result};
-use naru_engine::types::{ContainerView, Filters, ListOptions};
+use naru_engine::{DiskUsageOf, Problem};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Kinds of objects of the disk usage.
 const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
@@ -66,23 +67,21 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Reply> {
         return Err(Error::invalid(format!("unknown object type: {unknown}")));
     }
     let wanted = |kind: &str| asked.is_empty() || asked.iter().any(|t| t == kind);
-    let mut usage = DiskUsage::default();
-    if wanted("image") {
-        let images = call.engine.images(true, &Filters::new())?;
-        usage.layers_size = images.iter().map(|i| i.size).sum();
-        usage.images = Some(images.into_iter().map(|i| image::Summary::counted(i, call.version)).collect());
+    let of = DiskUsageOf { images: wanted("image"), containers: wanted("container"), volumes: wanted("volume") };
+    let found = call.engine.disk_usage(of).await?;
+    let mut usage = DiskUsage { layers_size: found.images_total, ..DiskUsage::default() };
+    if of.images {
+        let summary = |(image, shared)| image::Summary::counted(image, call.version, shared);
+        usage.images = Some(found.images.into_iter().map(summary).collect());
     }
-    let containers = if wanted("container") || wanted("volume") {
-        call.engine.list(&ListOptions { all: true, size: wanted("container"), ..ListOptions::default() })?
-    } else {
-        Vec::new()
-    };
-    if wanted("volume") {
-        let volumes = call.engine.volumes().into_iter();
-        usage.volumes = Some(volumes.map(|v| with_usage(v, &containers)).collect());
+    if of.containers {
+        usage.containers = Some(found.containers.into_iter().map(container_list::Summary::of).collect());
     }
-    if wanted("container") {
-        usage.containers = Some(containers.into_iter().map(container_list::Summary::of).collect());
+    if of.volumes {
+        // docker's own word for what is not measured is -1.
+        let size = |bytes: Option<u64>| bytes.map_or(-1, |b| i64::try_from(b).unwrap_or(i64::MAX));
+        let volume = |(view, ref_count, bytes)| Volume::of(view).with_usage(UsageData { ref_count, size: size(bytes) });
+        usage.volumes = Some(found.volumes.into_iter().map(volume).collect());
     }
     if wanted("build-cache") {
         usage.build_cache = Some(Vec::new());
@@ -91,9 +90,35 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Reply> {
     Reply::ok(&usage)
 }
 
-fn with_usage(volume: naru_engine::types::VolumeView, containers: &[ContainerView]) -> Volume {
-    let has = |c: &&ContainerView| c.mounts.iter().any(|m| m.name == volume.name);
-    let ref_count = containers.iter().filter(has).count();
-    // Not measured: a volume may be as large as the host's disk. docker's own word for that is -1.
-    Volume::of(volume).with_usage(UsageData { ref_count, size: -1 })
+/// POST /build/prune: there is no build cache yet.
+pub(crate) async fn prune_builds(_call: Call) -> Result<Reply> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        caches_deleted: [String; 0],
+        space_reclaimed: u64,
+    }
+    Reply::ok(&Answer { caches_deleted: [], space_reclaimed: 0 })
+}
+
+/// POST /system/check, which docker doesn't have.
+pub(crate) async fn check(call: Call) -> Result<Reply> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Found {
+        kind: &'static str,
+        subject: String,
+        problem: String,
+        repaired: Option<String>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        problems: Vec<Found>,
+        checked: BTreeMap<&'static str, usize>,
+    }
+    let report = call.engine.check_disk(call.query.flag("repair")).await?;
+    let found = |p: Problem| Found { kind: p.kind, subject: p.subject, problem: p.problem, repaired: p.repaired };
+    let problems = report.problems.into_iter().map(found).collect();
+    Reply::ok(&Answer { problems, checked: report.checked.into_iter().collect() })
 }

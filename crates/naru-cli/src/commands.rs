@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod attach;
+pub mod check;
 pub mod container;
 pub mod cp;
 pub mod create;

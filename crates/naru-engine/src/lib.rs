@@ -3,7 +3,9 @@
 //! It knows no HTTP, no docker JSON and no terminal. Its own vocabulary is in [`types`]. It is cut by resource, each part owning its state;
 //! what spans them is in the modules named after the use case.
 
+mod budget;
 mod channel_io;
+mod check;
 mod clock;
 mod container;
 mod detach_keys;
@@ -27,7 +29,10 @@ mod volume_mount;
 mod volume_use;
 mod volumes;
 
+pub use budget::DiskBudget;
+pub use check::{CheckReport, Problem};
 pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
+pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use user_spaces::parse_ids;
 
@@ -66,6 +71,8 @@ pub struct EngineConfig {
     pub default_userns: types::UserMode,
     /// First and last of the host's ids that containers may get; `None` for the default.
     pub userns_ids: Option<(u32, u32)>,
+    /// How much images may take; `None` for all that they need.
+    pub disk_budget: Option<DiskBudget>,
 }
 
 impl EngineConfig {
@@ -101,6 +108,7 @@ pub struct Engine {
     pub(crate) images: image::Images,
     pub(crate) networks: networks::Networks,
     pub(crate) volumes: volumes::Volumes,
+    pub(crate) image_use: budget::ImageUse,
     pub(crate) events: Events,
     pub(crate) filters: SeccompFilters,
     pub(crate) spawner: spawner::Spawner,
@@ -156,6 +164,7 @@ impl Engine {
             boot_id: info::boot_id(),
             networks,
             volumes: volumes::Volumes::open(config.data_root.join("volumes"))?,
+            image_use: budget::ImageUse::open(&config.data_root),
             containers,
             records,
             execs: exec::Execs::default(),

@@ -53,5 +53,28 @@ fn until(text: &str) -> Result<UnixNanos> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
     }
+    // Without a zone it is the host's.
+    let local = text.parse::<jiff::civil::DateTime>().or_else(|_| format!("{text}:00").parse());
+    if let Ok(time) = local.and_then(|time| jiff::tz::TimeZone::system().to_timestamp(time)) {
+        return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
+    }
     Err(Error::invalid(format!("failed to parse value for the until filter: {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_all_of_dockers_forms() {
+        let second = 1_000_000_000;
+        assert_eq!(until("1700000000.5").unwrap(), 1_700_000_000 * second + second / 2);
+        assert_eq!(until("2023-11-14T22:13:20Z").unwrap(), 1_700_000_000 * second);
+        for text in ["2023-11-14", "2023-11-14T22", "2023-11-14T22:13", "2023-11-14T22:13:20"] {
+            assert!((until(text).unwrap() / second - 1_700_000_000).abs() < 2 * 86_400, "{text}");
+        }
+        let hour = until("1h").unwrap();
+        assert!((crate::clock::now() - hour - 3600 * second).abs() < 60 * second);
+        assert!(until("yesterday").is_err());
+    }
 }

@@ -37,6 +37,7 @@ impl Engine {
         self.networks.reconcile(&live)?;
         self.remove_leftovers();
         Networks::refill(self);
+        self.keep_budget();
         // Meanwhile clients are served.
         tokio::spawn(Arc::clone(self).start_in_order(self.due_at_engine_start()));
         Ok(())

@@ -79,6 +79,11 @@ impl Mounts {
         }
     }
 
+    /// Whether it is mounted and nobody has it.
+    pub(crate) fn is_left(&self, name: &str, at: &Path) -> bool {
+        !crate::lock(&self.users).contains_key(name) && is_mounted(at)
+    }
+
     /// Unmounts it unless somebody has it: what an engine that was killed left.
     pub(crate) fn tidy(&self, name: &str, at: &Path) {
         let users = crate::lock(&self.users);

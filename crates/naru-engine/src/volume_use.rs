@@ -86,14 +86,21 @@ impl Engine {
             }
             let size = crate::disk::usage(&volume.mountpoint);
             if self.volumes.remove(&volume.name, &[]).is_ok() {
+                self.volume_event("destroy", &volume.name);
                 bytes += size;
                 removed.push(volume.name);
             }
         }
+        self.prune_event("volume", bytes);
         Ok((removed, bytes))
     }
 
-    fn volume_users(&self, name: &str) -> Vec<Id> {
+    /// What a prune freed.
+    pub(crate) fn prune_event(&self, kind: &str, bytes: u64) {
+        self.events.publish(kind, "prune", "", BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]));
+    }
+
+    pub(crate) fn volume_users(&self, name: &str) -> Vec<Id> {
         let uses = |c: &Container| c.read(|r| r.mounts.iter().any(|m| m.view.kind == "volume" && m.view.name == name));
         self.containers.all().into_iter().filter(|c| uses(c)).map(|c| c.id.clone()).collect()
     }

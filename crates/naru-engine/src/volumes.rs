@@ -9,7 +9,8 @@ use crate::types::VolumeView;
 use crate::volume_mount::{self, Mounts};
 use naru_base::error::Context as _;
 use naru_base::{Error, Id, Result, name};
-use naru_fs::{Durability, Records, Root};
+use naru_fs::{Durability, Records, Root, durable};
+use naru_store::Problem;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -171,6 +172,55 @@ impl Volumes {
         }
     }
 
+    /// What in the volumes' folder is no whole volume; with `repair` it is put right, where no data is lost by that.
+    pub(crate) fn check(&self, repair: bool) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut note = |subject: &str, problem: &str, repaired: Option<&str>| {
+            let repaired = repaired.filter(|_| repair).map(ToOwned::to_owned);
+            problems.push(Problem {
+                kind: "volume",
+                subject: subject.to_owned(),
+                problem: problem.to_owned(),
+                repaired,
+            });
+        };
+        // Nothing is made or removed meanwhile.
+        let known = crate::lock(&self.known);
+        let Ok(root) = Root::open_host(&self.folder) else { return problems };
+        for name in root.list("/").unwrap_or_default() {
+            let name = name.to_string_lossy().into_owned();
+            let at = self.folder.join(&name).join(DATA);
+            if let Some(volume) = known.get(&name) {
+                if !volume_mount::is_mounted(&at) && root.open_dir(format!("{name}/{DATA}")).is_err() {
+                    if repair {
+                        drop(root.create_dir_all(format!("{name}/{DATA}"), 0o755.into()));
+                    }
+                    note(&name, "its folder for data is missing", Some("made anew, empty"));
+                }
+                if !volume.options.is_empty() && self.mounts.is_left(&name, &at) {
+                    if repair {
+                        self.mounts.tidy(&name, &at);
+                    }
+                    note(&name, "it is mounted, and nobody uses it", Some("unmounted"));
+                }
+            } else if name.starts_with(TRASH) || is_bare(&root, &name) {
+                if !crate::disk::is_stale(&root, &name) {
+                    continue;
+                }
+                if repair {
+                    discard(&root, &name);
+                }
+                note(&name, "what a removal or creation that was cut short left", Some("removed"));
+            } else {
+                note(&name, "a folder with files and without a record: look at it, and remove it by hand", None);
+            }
+        }
+        for name in known.keys().filter(|name| !self.folder.join(name).is_dir()) {
+            note(name, "its folder is missing: remove it", None);
+        }
+        problems
+    }
+
     /// Gives an empty volume the files that `fill` puts in the folder that it is handed: all of them, or none.
     ///
     /// # Errors
@@ -235,7 +285,8 @@ fn discard(root: &Root, path: &str) {
 
 /// Whether a volume's folder has no files.
 fn is_bare(root: &Root, name: &str) -> bool {
-    let only_data = root.list(name).is_ok_and(|names| names.iter().all(|n| n == DATA || n == FILL));
+    let only_data =
+        root.list(name).is_ok_and(|names| names.iter().all(|n| n == DATA || n == FILL || durable::is_temporary(n)));
     only_data && root.list(format!("{name}/{DATA}")).map_or_else(|e| e.is_not_found(), |names| names.is_empty())
 }
 
@@ -291,7 +342,9 @@ mod tests {
         assert!(failed.is_err() && std::fs::read_dir(&made.mountpoint).unwrap().next().is_none());
         volumes.fill(&made, |root| root.create_file("whole", 0o600.into()).map(drop).system("x")).unwrap();
         assert!(made.mountpoint.join("whole").exists());
-        for path in [".trash-old/_data", "bare/_data", "files/_data/kept", "data/_fill/half"] {
+        for path in
+            [".trash-old/_data", "bare/_data", "bare/.tmp-1-2-volume.json", "files/_data/kept", "data/_fill/half"]
+        {
             std::fs::create_dir_all(folder.0.join(path)).unwrap();
         }
         assert_eq!(Volumes::open(&folder.0).unwrap().list().len(), 1);

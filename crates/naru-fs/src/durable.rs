@@ -135,6 +135,11 @@ pub fn read_json<T: serde::de::DeserializeOwned>(dir: impl AsFd, name: &str) -> 
     serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::text("decode", name, e.to_string()))
 }
 
+/// Whether a file's name is that of a write under way, or of one that was cut short.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
 /// Removes the temporary files that writes interrupted by a crash left in `dir`. For the start, before anyone writes.
 ///
 /// # Errors

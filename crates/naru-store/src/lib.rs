@@ -20,6 +20,7 @@
 
 mod archive;
 mod blob;
+mod check;
 mod commit;
 mod decompress;
 mod diff;
@@ -36,8 +37,10 @@ mod store;
 pub mod tar;
 mod tree;
 mod unpack;
+mod usage;
 
 pub use archive::{LoadEvent, SaveTarget};
+pub use check::{Checked, Problem};
 pub use decompress::{Compression, Decompressor, Output};
 pub use diff::{Change, ChangeKind, diff};
 
@@ -50,3 +53,4 @@ pub use lower::lower_folders;
 pub use pack::{pack_layer, pack_path, pack_tree};
 pub use store::{Lease, NewImage, Removed, Store};
 pub use unpack::{MapIds, Owner, Rename, Unpack};
+pub use usage::{ImageUsage, StoreUsage};

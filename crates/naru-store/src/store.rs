@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 
 const INDEX: &str = "index.json";
 /// A configuration or manifest is never larger.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
+pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
 /// How long a blob that was not completed waits to be taken up again, in seconds.
 const RESUME_LIFE: u64 = 24 * 60 * 60;
 
@@ -480,6 +480,34 @@ impl Store {
         self.0.collect(false)
     }
 
+    /// Whether a container has this layer.
+    ///
+    /// # Errors
+    /// When a chain is broken.
+    pub(crate) fn is_held(&self, chain: &Digest) -> Result<bool> {
+        for top in lock(&self.0.holds).owners.values() {
+            if self.0.layers.chain(Some(top))?.iter().any(|layer| layer.chain_id == *chain) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The blobs and layers that nothing needs; `None` while something is being taken in.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn garbage(&self) -> Result<Option<(Vec<Digest>, Vec<Digest>)>> {
+        let _change = lock(&self.0.change);
+        let holds = lock(&self.0.holds);
+        if holds.leases > 0 {
+            return Ok(None);
+        }
+        let (blobs, layers) = self.0.live(&self.index(), &holds)?;
+        let blobs = self.0.blobs.list()?.into_iter().filter(|digest| !blobs.contains(digest)).collect();
+        Ok(Some((blobs, self.0.layers.all().into_iter().filter(|chain| !layers.contains(chain)).collect())))
+    }
+
     /// To be called once after opening, when all owners hold their layers: removes what earlier runs left.
     ///
     /// # Errors
@@ -595,6 +623,14 @@ enum Sync {
 }
 
 impl Inner {
+    pub(crate) fn trash(&self) -> &Root {
+        &self.trash
+    }
+
+    pub(crate) fn unpack(&self) -> &Root {
+        &self.unpack
+    }
+
     /// Waits until no other ingest has the folder `name`, then has it.
     pub(crate) fn claim_ingest(&self, name: &str) {
         let mut ingests = lock(&self.ingests);

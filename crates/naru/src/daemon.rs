@@ -69,6 +69,7 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         index: settings.search_index.clone(),
         default_userns: settings.default_userns,
         userns_ids: settings.userns_ids,
+        disk_budget: settings.disk_budget.clone(),
     };
     let engine = Engine::open(config, spawner)?;
     engine.reconcile().await?;

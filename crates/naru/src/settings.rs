@@ -1,14 +1,19 @@
 //! The engine's settings: dockerd's flags and its configuration file, the flags first.
 
+use naru_engine::DiskBudget;
 use naru_engine::types::UserMode;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the configuration is read from when it is there and no other is named.
 const DEFAULT_FILE: &str = "/etc/naru/daemon.json";
 /// Where the engine listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///run/naru/naru.sock";
+
+/// An image that was used within this time is not collected for the disk budget.
+const DEFAULT_GRACE: Duration = Duration::from_secs(600);
 
 /// What `naru daemon --help` prints.
 pub(crate) const HELP: &str = "\
@@ -20,6 +25,9 @@ Options:
       --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
       --data-root string            Folder of what lasts (default \"/var/lib/naru\")
   -D, --debug                       Tell more
+      --disk-budget bytes           What images may take on disk; the least recently used ones that no container has are removed
+      --disk-budget-grace duration  An image that was used within this time is kept (default 10m)
+      --disk-budget-keep list       Image (name:tag, or the beginning of one and *) that is kept, as is one with the label naru.keep
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
@@ -44,6 +52,7 @@ pub(crate) struct Settings {
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
     pub search_index: Option<String>,
+    pub disk_budget: Option<DiskBudget>,
     pub default_userns: UserMode,
     pub userns_ids: Option<(u32, u32)>,
 }
@@ -60,6 +69,9 @@ struct File {
     insecure_registries: Option<Vec<String>>,
     registry_mirrors: Option<Vec<String>>,
     search_index: Option<String>,
+    disk_budget: Option<String>,
+    disk_budget_grace: Option<String>,
+    disk_budget_keep: Option<Vec<String>>,
     default_userns_mode: Option<String>,
     userns_ids: Option<String>,
 }
@@ -101,6 +113,9 @@ impl Settings {
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
                 "--registry-mirror" => own.registry_mirrors.get_or_insert_default().push(value()?),
                 "--search-index" => own.search_index = Some(value()?),
+                "--disk-budget" => own.disk_budget = Some(value()?),
+                "--disk-budget-grace" => own.disk_budget_grace = Some(value()?),
+                "--disk-budget-keep" => own.disk_budget_keep.get_or_insert_default().push(value()?),
                 "--default-userns-mode" => own.default_userns_mode = Some(value()?),
                 "--userns-ids" => own.userns_ids = Some(value()?),
                 _ if name.starts_with('-') => return Err(format!("unknown flag: {name}")),
@@ -119,6 +134,11 @@ impl Settings {
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             search_index: own.search_index.or(file.search_index),
+            disk_budget: budget(
+                own.disk_budget.or(file.disk_budget).as_deref(),
+                own.disk_budget_grace.or(file.disk_budget_grace).as_deref(),
+                own.disk_budget_keep.or(file.disk_budget_keep),
+            )?,
             default_userns: user_mode(own.default_userns_mode.or(file.default_userns_mode).as_deref())?,
             userns_ids: own
                 .userns_ids
@@ -136,6 +156,21 @@ fn user_mode(text: Option<&str>) -> Result<UserMode, String> {
         None | Some("host") => Ok(UserMode::Host),
         Some(other) => Err(format!("invalid default user namespace mode: {other}; use auto or host")),
     }
+}
+
+/// The disk budget out of its three settings.
+fn budget(bytes: Option<&str>, grace: Option<&str>, keep: Option<Vec<String>>) -> Result<Option<DiskBudget>, String> {
+    let Some(text) = bytes else { return Ok(None) };
+    let bytes = naru_base::size::parse_bytes(text).map_err(|e| format!("disk-budget: {e}"))?;
+    let bytes = u64::try_from(bytes).map_err(|_| format!("disk-budget: invalid size: {text}"))?;
+    let grace = match grace {
+        None => DEFAULT_GRACE,
+        Some(text) => {
+            let nanos = naru_base::duration::parse(text).map_err(|e| format!("disk-budget-grace: {e}"))?;
+            Duration::from_nanos(u64::try_from(nanos).map_err(|_| format!("disk-budget-grace: {text} is negative"))?)
+        }
+    };
+    Ok(Some(DiskBudget { bytes, grace, keep: keep.unwrap_or_default() }))
 }
 
 /// `--name=value` and `-Hvalue` in two.
@@ -188,6 +223,17 @@ mod tests {
         assert!(read(&[&file]).unwrap_err().contains("nonsense"));
         std::fs::remove_file(&path).unwrap();
         assert!(read(&[&file]).is_err());
+    }
+
+    #[test]
+    fn a_disk_budget_is_bytes_and_what_is_kept() {
+        let budget = read(&["--disk-budget", "20g", "--disk-budget-keep=a:*", "--disk-budget-keep", "b"]).unwrap();
+        let budget = budget.disk_budget.unwrap();
+        assert_eq!((budget.bytes, budget.grace), (20 << 30, DEFAULT_GRACE));
+        assert_eq!(budget.keep, ["a:*", "b"]);
+        assert_eq!(read(&["--disk-budget-keep", "b"]).unwrap().disk_budget, None);
+        assert!(read(&["--disk-budget", "lots"]).unwrap_err().starts_with("disk-budget"));
+        assert!(read(&["--disk-budget", "1g", "--disk-budget-grace", "x"]).is_err());
     }
 
     #[test]

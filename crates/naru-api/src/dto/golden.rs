@@ -293,7 +293,7 @@ fn disk_usage() {
     let with_usage = volume::Volume::of(volume_view()).with_usage(volume::UsageData { ref_count: 1, size: 0 });
     let usage = disk_usage::DiskUsage {
         layers_size: 5,
-        images: Some(vec![image::Summary::counted(image_summary(), v1(41))]),
+        images: Some(vec![image::Summary::counted(image_summary(), v1(41), 0)]),
         containers: Some(vec![container_list::Summary::of(full_view())]),
         volumes: Some(vec![with_usage]),
         build_cache: None,

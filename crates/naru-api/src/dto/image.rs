@@ -32,9 +32,10 @@ impl Summary {
     }
 
     /// For the disk usage, which counts the containers.
-    pub(crate) fn counted(image: ImageSummary, version: ApiVersion) -> Self {
+    pub(crate) fn counted(image: ImageSummary, version: ApiVersion, shared: u64) -> Self {
         let containers = i64::try_from(image.containers).unwrap_or(i64::MAX);
-        Self::with_containers(image, version, true, containers)
+        let shared_size = i64::try_from(shared).unwrap_or(i64::MAX);
+        Self { shared_size, ..Self::with_containers(image, version, true, containers) }
     }
 
     fn with_containers(image: ImageSummary, version: ApiVersion, shared_size: bool, containers: i64) -> Self {

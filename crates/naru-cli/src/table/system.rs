@@ -1,11 +1,23 @@
 //! `system` and the commands without a family: names, flags and help. Data, and nothing else.
 
-use crate::commands::{df, events, info, inspect, login, logout, prune, search, version};
+use crate::commands::{check, df, events, info, inspect, login, logout, prune, search, version};
 use crate::flag::{Kind::*, flag};
 use crate::spec::{Args, Command};
 
 /// All of them.
 pub static COMMANDS: &[Command] = &[
+    Command {
+        paths: &["system check"],
+        usage: "[OPTIONS]",
+        about: "Look for what is damaged, missing or nobody's on the engine's disk",
+        args: Args::None,
+        interspersed: true,
+        flags: &[&[
+            flag("format", Str, "Format the output: 'table' or 'json'"),
+            flag("repair", Bool, "Put right what can be"),
+        ]],
+        run: check::check,
+    },
     Command {
         paths: &["system df"],
         usage: "[OPTIONS]",

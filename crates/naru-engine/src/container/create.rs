@@ -46,6 +46,9 @@ impl Engine {
         let path = command.next().unwrap_or_default();
         let name = self.choose_name(request.name.as_deref(), &id)?;
         let made = async {
+            // From here on a prune leaves its layers. One that was faster has taken the image.
+            self.images.hold(&id, &image);
+            self.images.facts(&image)?;
             let mounts = self.resolve_mounts(&config, &request.host)?;
             let (user_namespace, warning) = self.decide_user(&request.host, &mounts, &image)?;
             warnings.extend(warning);
@@ -75,11 +78,13 @@ impl Engine {
         match made {
             Ok(container) => {
                 self.containers.insert(Arc::clone(&container));
+                self.image_use.touch(&container.read(|r| r.image.clone()));
                 self.container_event(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }
             Err(error) => {
                 self.containers.release(&name, &id);
+                self.images.store.release(id.as_str());
                 // The folders hold nothing of value; a failure to remove them is cleaned at the next start.
                 let _ = self.records.remove(id.as_str());
                 Err(error)

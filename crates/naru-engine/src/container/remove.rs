@@ -109,12 +109,13 @@ impl Engine {
             if container.status().is_running() || !filter.accepts(created, &labels) {
                 continue;
             }
-            let size = crate::disk::usage(&self.files(&container.id, 0).upper);
+            let size = self.container_bytes(&container.id);
             if self.remove(container.id.as_str(), RemoveOptions::default()).await.is_ok() {
                 removed.push(container.id.clone());
                 bytes += size;
             }
         }
+        self.prune_event("container", bytes);
         Ok((removed, bytes))
     }
 }

@@ -45,6 +45,11 @@ impl Table {
         }
     }
 
+    /// Whether a name is held for this id, which may not be in the table yet.
+    pub(crate) fn is_being_made(&self, id: &str) -> bool {
+        crate::lock(&self.inner).names.values().any(|holder| holder.as_str() == id)
+    }
+
     /// Whether somebody has this name.
     pub(crate) fn is_taken(&self, name: &str) -> bool {
         crate::lock(&self.inner).names.contains_key(name)

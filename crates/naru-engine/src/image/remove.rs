@@ -135,7 +135,17 @@ impl Engine {
             }
             bytes += self.delete_with_parents(&summary.id, true, &mut removed)?;
         }
+        self.prune_event("image", bytes);
         Ok((removed, bytes))
+    }
+
+    /// Removes an image with all its names; the bytes that were freed.
+    pub(crate) fn collect_image(&self, id: &Digest) -> Result<u64> {
+        for reference in self.images.store.references(id) {
+            self.images.store.untag(&reference)?;
+            self.image_event("untag", id, &reference.familiar());
+        }
+        self.delete_with_parents(id, true, &mut Vec::new())
     }
 }
 
