@@ -89,6 +89,12 @@ pub fn rows(settings: Settings) -> Vec<Row> {
     };
     vec![
         row("`run --rm busybox true`", command(&["run", "--rm", "busybox", "true"])),
+        row("`run --rm --network none`", command(&["run", "--rm", "--network", "none", "busybox", "true"])),
+        Row {
+            prepare: command(&["network", "create", "bench"]),
+            clear: command(&["network", "rm", "bench"]),
+            ..row("`run --rm` on a network with names", command(&["run", "--rm", "--network", "bench", "busybox", "true"]))
+        },
         Row {
             prepare: command(&["run", "-d", "--name", "bench", "busybox", "sleep", "100000"]),
             clear: remove_all(),

@@ -18,6 +18,8 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod network_chaos;
+mod network_isolation;
 mod networks;
 mod privileges;
 mod recovery;

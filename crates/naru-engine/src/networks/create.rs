@@ -87,6 +87,9 @@ impl Networks {
                 "a macvlan network needs the interface of the host that it is to be on: give it by -o parent=<interface>",
             ));
         }
+        if driver == Driver::Macvlan && !self.host.has_interface(&spec.parent)? {
+            return Err(Error::invalid(format!("the host has no interface {} for the network to be on", spec.parent)));
+        }
         spec.options.clone_from(&request.options);
         spec.labels.clone_from(&request.labels);
         self.address(&mut spec, wanted)?;

@@ -103,6 +103,14 @@ impl HostNet {
         Ok((lease, facts))
     }
 
+    /// Whether the host has an interface of this name.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn has_interface(&self, name: &str) -> naru_base::Result<bool> {
+        Ok(lock(&self.rtnl).link(name)?.is_some())
+    }
+
     /// Gives the endpoint's addresses back. Its interface goes when the namespace does; deleting it here would take 20 ms and more.
     pub fn detach(&self, endpoint: &Endpoint) {
         self.release(&endpoint.network_id, endpoint.ip, endpoint.ip6);

@@ -1,0 +1,166 @@
+//! Who must not reach whom: networks beside each other, networks without a way out, containers that must not talk, sources that are not
+//! theirs; and networks on the link of one of the host's interfaces.
+
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, ensure};
+use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+
+fn cli() -> Result<Client> {
+    Ok(shared()?.cli())
+}
+
+fn sleeper<'a>(name: &'a str, network: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "-d", "--name", name, "--network", network], more, &["busybox", "sleep", "1000"]].concat()
+}
+
+fn address(cli: &Client, container: &str, network: &str) -> Result<String> {
+    cli.inspect(container, &format!("{{{{(index .NetworkSettings.Networks {network:?}).IPAddress}}}}"))
+}
+
+fn reaches(cli: &Client, container: &str, address: &str) -> Result<bool> {
+    Ok(cli.run(["exec", container, "ping", "-c", "1", "-W", "1", address])?.code == 0)
+}
+
+#[test]
+fn networks_do_not_reach_each_other() -> Result<()> {
+    let (cli, one, two, a, b) = (cli()?, unique("one"), unique("two"), unique("a"), unique("b"));
+    cli.ok(["network", "create", "--subnet", "10.93.1.0/24", &one])?;
+    cli.ok(["network", "create", "--subnet", "10.93.2.0/24", &two])?;
+    cli.ok(sleeper(&a, &one, &[]))?;
+    cli.ok(sleeper(&b, &two, &[]))?;
+    let (at_a, at_b) = (address(&cli, &a, &one)?, address(&cli, &b, &two)?);
+    assert!(!reaches(&cli, &a, &at_b)? && !reaches(&cli, &b, &at_a)?);
+    // A container on both is no router between them, and reaches both.
+    cli.ok(["network", "connect", &two, &a])?;
+    assert!(reaches(&cli, &a, &at_b)?);
+    assert!(!reaches(&cli, &b, &at_a)?);
+    cli.ok(["rm", "-f", &a, &b])?;
+    cli.ok(["network", "rm", &one, &two])?;
+    Ok(())
+}
+
+#[test]
+fn without_icc_only_the_way_out_is_open() -> Result<()> {
+    let (cli, network, a, b) = (cli()?, unique("cells"), unique("a"), unique("b"));
+    let option = "com.docker.network.bridge.enable_icc=false";
+    cli.ok(["network", "create", "--subnet", "10.93.3.0/24", "-o", option, &network])?;
+    cli.ok(sleeper(&a, &network, &[]))?;
+    cli.ok(sleeper(&b, &network, &[]))?;
+    let at_b = address(&cli, &b, &network)?;
+    // An older daemon needs a module of the kernel for it.
+    assert!(!reaches(&cli, &a, &at_b)? || shared()?.target() == Target::Dockerd);
+    assert!(reaches(&cli, &a, "10.93.3.1")?);
+    cli.ok(["rm", "-f", &a, &b])?;
+    cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_or_in() -> Result<()> {
+    let mut engine = Engine::start()?;
+    engine.load_busybox()?;
+    // An address of the host that is on none of its networks with containers.
+    let script = "ip link add lan9 type bridge; ip addr add 198.51.100.1/24 dev lan9; ip link set lan9 up";
+    ensure!(engine.world().command("sh").args(["-ec", script]).status()?.success(), "give the host a network");
+    let cli = engine.cli();
+    cli.ok(["network", "create", "--internal", "--subnet", "10.93.4.0/24", "shut"])?;
+    cli.ok(["network", "create", "--subnet", "10.93.5.0/24", "open"])?;
+    cli.ok(sleeper("kept", "shut", &["--cap-add", "NET_ADMIN"]))?;
+    cli.ok(sleeper("free", "open", &[]))?;
+    let routes = cli.ok(["exec", "kept", "ip", "route"])?;
+    assert!(!routes.contains("default"), "{routes}");
+    // Not by a route of its own either.
+    cli.ok(["exec", "kept", "ip", "route", "add", "default", "via", "10.93.4.1"])?;
+    let free = address(&cli, "free", "open")?;
+    assert!(!reaches(&cli, "kept", &free)?);
+    let kept = address(&cli, "kept", "shut")?;
+    assert!(!reaches(&cli, "free", &kept)?);
+    assert_eq!(cli.inspect("kept", "{{.NetworkSettings.Networks.shut.Gateway}}")?, "");
+    cli.ok(["rm", "-f", "kept", "free"])?;
+    cli.ok(["network", "rm", "shut", "open"])?;
+    engine.finish()
+}
+
+#[test]
+fn a_foreign_source_does_not_get_out() -> Result<()> {
+    let mut engine = Engine::start()?;
+    if engine.target() == Target::Dockerd {
+        // It leaves this to the host's settings.
+        return engine.finish();
+    }
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    cli.ok(["network", "create", "--subnet", "10.93.6.0/24", "pier"])?;
+    cli.ok(sleeper("liar", "pier", &["--cap-add", "NET_ADMIN"]))?;
+    // Whoever asks the host's own server, by name and source.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&seen);
+    let (sender, ready) = std::sync::mpsc::channel();
+    drop(engine.world().in_network(move || {
+        let Ok(socket) = UdpSocket::bind("10.93.6.1:53") else { return };
+        let _ = sender.send(());
+        let mut buffer = [0; 512];
+        while let Ok((read, from)) = socket.recv_from(&mut buffer) {
+            if let Ok(mut seen) = heard.lock() {
+                seen.push(format!("{} {}", from.ip(), String::from_utf8_lossy(&buffer[13..read.max(13)])));
+            }
+        }
+    })?);
+    ready.recv().context("the host's server did not come up")?;
+    let ask = |name: &str| cli.run(["exec", "liar", "timeout", "1", "nslookup", name, "10.93.6.1"]).map(drop);
+    let has = |what: &str| seen.lock().is_ok_and(|s| s.iter().any(|line| line.contains(what)));
+    ask("first")?;
+    eventually("the first question", || if has("first") { Ok(()) } else { Err("not yet") })?;
+    let script = "ip addr add 203.0.113.7/32 dev eth0; ip route replace 10.93.6.0/24 dev eth0 src 203.0.113.7";
+    cli.ok(["exec", "liar", "sh", "-ec", script])?;
+    ask("second")?;
+    cli.ok(["exec", "liar", "ip", "route", "replace", "10.93.6.0/24", "dev", "eth0", "src", "10.93.6.2"])?;
+    ask("third")?;
+    eventually("the third question", || if has("third") { Ok(()) } else { Err("not yet") })?;
+    assert!(!has("second") && !has("203.0.113.7"), "{seen:?}");
+    cli.ok(["rm", "-f", "liar"])?;
+    cli.ok(["network", "rm", "pier"])?;
+    engine.finish()
+}
+
+#[test]
+fn containers_on_the_hosts_link() -> Result<()> {
+    let mut engine = Engine::start()?;
+    engine.load_busybox()?;
+    let script = "ip link add lan9 type bridge; ip link add port9 type veth peer name far9; ip link set port9 master lan9; \
+                  ip addr add 10.94.0.250/24 dev lan9; for l in lan9 port9 far9; do ip link set $l up; done";
+    ensure!(engine.world().command("sh").args(["-ec", script]).status()?.success(), "give the host a link");
+    let cli = engine.cli();
+    let args = ["network", "create", "-d", "macvlan", "--subnet", "10.94.0.0/24", "--gateway", "10.94.0.250"];
+    cli.ok([&args[..], &["-o", "parent=far9", "street"]].concat())?;
+    cli.ok(sleeper("one", "street", &["--ip", "10.94.0.11"]))?;
+    cli.ok(sleeper("two", "street", &[]))?;
+    assert_eq!(cli.ok(["network", "inspect", "-f", "{{.Driver}}", "street"])?, "macvlan");
+    let inside = cli.ok(["exec", "one", "ip", "route"])?;
+    assert!(inside.contains("default via 10.94.0.250 dev eth0"), "{inside}");
+    eventually("the other container and the street's own router", || {
+        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.94.0.11"])?;
+        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "one"])?;
+        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.94.0.250"])
+    })?;
+    if engine.target() == Target::Naru {
+        engine.kill()?;
+        engine.launch()?;
+        let cli = engine.cli();
+        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "5", "one"])?;
+        let said = cli.fails(1, ["network", "create", "-d", "macvlan", "nowhere"])?;
+        assert!(said.contains("parent"), "{said}");
+        let said = cli.fails(1, ["network", "create", "-d", "macvlan", "-o", "parent=none9", "nowhere"])?;
+        assert!(said.contains("none9"), "{said}");
+        let through =
+            ["network", "create", "-d", "macvlan", "-o", "parent=far9", "-o", "macvlan_mode=passthru", "nowhere"];
+        assert!(cli.fails(1, through)?.contains("passthru"));
+    }
+    let cli = engine.cli();
+    cli.ok(["rm", "-f", "one", "two"])?;
+    cli.ok(["network", "rm", "street"])?;
+    ensure!(engine.world().command("ip").args(["link", "del", "port9"]).status()?.success(), "take the link away");
+    engine.finish()
+}
