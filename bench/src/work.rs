@@ -93,7 +93,10 @@ pub fn rows(settings: Settings) -> Vec<Row> {
         Row {
             prepare: command(&["network", "create", "bench"]),
             clear: command(&["network", "rm", "bench"]),
-            ..row("`run --rm` on a network with names", command(&["run", "--rm", "--network", "bench", "busybox", "true"]))
+            ..row(
+                "`run --rm` on a network with names",
+                command(&["run", "--rm", "--network", "bench", "busybox", "true"]),
+            )
         },
         Row {
             prepare: command(&["run", "-d", "--name", "bench", "busybox", "sleep", "100000"]),

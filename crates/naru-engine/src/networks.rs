@@ -12,6 +12,7 @@ mod options;
 mod pools;
 mod record;
 mod remove;
+mod spares;
 mod view;
 
 pub(crate) use attach::{Sandbox, way_out};
@@ -48,6 +49,7 @@ pub(crate) struct Networks {
     default: Arc<Network>,
     /// In namespaces as containers get them unless told otherwise.
     pool: WarmPool<Option<UserSpace>>,
+    spares: spares::Spares,
     refilling: tokio::sync::Mutex<()>,
 }
 
@@ -103,6 +105,7 @@ impl Networks {
             name_servers: config.name_servers,
             default,
             pool,
+            spares: spares::Spares::default(),
             refilling: tokio::sync::Mutex::new(()),
         })
     }
@@ -215,7 +218,9 @@ impl Networks {
             let filler = Arc::clone(&engine);
             let fill = move || {
                 let space = if filler.isolates_users() { Space::Own } else { Space::Host };
-                filler.networks.pool.refill_with(&filler.networks.host, || filler.make_netns(&space))
+                let make = || filler.make_netns(&space);
+                filler.networks.pool.refill_with(&filler.networks.host, make)?;
+                filler.networks.spares.fill(make)
             };
             let filled = tokio::task::spawn_blocking(fill).await;
             if let Ok(Err(error)) = filled {
@@ -227,6 +232,7 @@ impl Networks {
     /// Lets go of what is kept ready.
     pub(crate) fn close(&self) {
         self.pool.close(&self.host);
+        self.spares.close();
     }
 }
 

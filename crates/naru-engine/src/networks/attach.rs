@@ -73,7 +73,8 @@ impl Networks {
             let attached = BTreeMap::from([(network.spec.name.clone(), endpoint)]);
             return Ok((Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached }, user));
         }
-        let (netns, user) = make()?;
+        let spare = if pooled { self.spares.take() } else { None };
+        let (netns, user) = spare.map_or_else(make, Ok)?;
         let mut sandbox = Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached: BTreeMap::new() };
         match self.fill(&mut sandbox, &record, &plan) {
             Ok(()) => Ok((sandbox, user)),
