@@ -70,14 +70,17 @@ fn an_internal_network_has_no_way_out_or_in() -> Result<()> {
     cli.ok(sleeper("kept", "shut", &["--cap-add", "NET_ADMIN"]))?;
     cli.ok(sleeper("free", "open", &[]))?;
     let routes = cli.ok(["exec", "kept", "ip", "route"])?;
-    assert!(!routes.contains("default"), "{routes}");
+    // An older daemon gives it a route that leads nowhere.
+    assert!(!routes.contains("default") || engine.target() == Target::Dockerd, "{routes}");
     // Not by a route of its own either.
-    cli.ok(["exec", "kept", "ip", "route", "add", "default", "via", "10.93.4.1"])?;
+    cli.ok(["exec", "kept", "ip", "route", "replace", "default", "via", "10.93.4.1"])?;
     let free = address(&cli, "free", "open")?;
     assert!(!reaches(&cli, "kept", &free)?);
     let kept = address(&cli, "kept", "shut")?;
     assert!(!reaches(&cli, "free", &kept)?);
-    assert_eq!(cli.inspect("kept", "{{.NetworkSettings.Networks.shut.Gateway}}")?, "");
+    if engine.target() == Target::Naru {
+        assert_eq!(cli.inspect("kept", "{{.NetworkSettings.Networks.shut.Gateway}}")?, "");
+    }
     cli.ok(["rm", "-f", "kept", "free"])?;
     cli.ok(["network", "rm", "shut", "open"])?;
     engine.finish()
