@@ -112,6 +112,28 @@ fn links_are_names() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_container_may_serve_names_itself() -> Result<()> {
+    let (cli, network, server, asker) = (cli()?, unique("ns"), unique("server"), unique("asker"));
+    cli.ok(["network", "create", "--subnet", "10.86.0.0/24", &network])?;
+    cli.ok(sleeper(&asker, &network, &["--ip", "10.86.0.9"]))?;
+    let script = "while :; do echo mine | nc -l -p 53; done";
+    let args =
+        ["run", "-d", "--name", &server, "--network", &network, "--expose", "53/tcp", "busybox", "sh", "-c", script];
+    cli.ok(args)?;
+    // Its port is its own at every address, and names are answered all the same.
+    eventually("the container's own server", || {
+        let said = cli.run(["exec", &asker, "nc", "-w", "5", &server, "53"])?.stdout;
+        ensure!(said == "mine\n", "{said:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    assert_eq!(look_up(&cli, &server, &asker)?, ["10.86.0.9"]);
+    cli.ok(["exec", &server, "ping", "-c", "1", "-W", "5", &asker])?;
+    cli.ok(["rm", "-f", &server, &asker])?;
+    cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
 /// A name server of the test's own at an address of the engine's host: it says 192.0.2.53 to everything, by UDP only half of it when
 /// the name begins with "long".
 fn serve_names(engine: &Engine) -> Result<()> {

@@ -49,27 +49,29 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Makes them: bound to [`ADDRESS`] in the network namespace `inside`. The calling thread visits it, and must be the only one of
+    /// Makes them: bound to [`ADDRESS`], or another port of it, in the network namespace `inside`. The calling thread visits it, and must be the only one of
     /// its process that minds.
     ///
     /// # Errors
     /// setns(2)'s, socket(2)'s, bind(2)'s: `EADDRINUSE` when something in the container has the port of every address.
-    pub fn open(inside: OwnedFd) -> Result<Self, Errno> {
+    pub fn open(inside: OwnedFd, port: Option<u16>) -> Result<Self, Errno> {
         use rustix::fs::{Mode, OFlags};
         let host = rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let places = Places { host: host.as_fd(), inside: inside.as_fd() };
-        let (datagrams, listener) = visit(places, || Ok((bind(SocketType::DGRAM)?, bind(SocketType::STREAM)?)))?;
+        let address = SocketAddr::new(ADDRESS.ip(), port.unwrap_or(ADDRESS.port()));
+        let both = || Ok((bind(SocketType::DGRAM, &address)?, bind(SocketType::STREAM, &address)?));
+        let (datagrams, listener) = visit(places, both)?;
         rustix::net::listen(&listener, 64)?;
         Ok(Self { datagrams, listener, host, inside })
     }
 }
 
-fn bind(kind: SocketType) -> Result<OwnedFd, Errno> {
+fn bind(kind: SocketType, address: &SocketAddr) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
     // So that a server in the container may have the port at its other addresses.
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::bind(&socket, &ADDRESS)?;
+    rustix::net::bind(&socket, address)?;
     Ok(socket)
 }
 

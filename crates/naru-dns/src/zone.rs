@@ -21,6 +21,8 @@ pub struct Resolver {
     pub upstreams: Vec<Upstream>,
     /// A single word that is no name here is nobody's: the container said how many dots make a name (`ndots`).
     pub words_are_local: bool,
+    /// The port that it listens at, when that isn't 53; only of meaning when it begins.
+    pub port: Option<u16>,
 }
 
 /// A name for another container.

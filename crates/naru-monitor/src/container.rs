@@ -269,7 +269,7 @@ fn take_namespaces(
 
 fn name_server(network: std::io::Result<OwnedFd>, resolver: Resolver) -> Result<Server, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::system(format!("serve names at {}: {e}", naru_dns::ADDRESS));
-    let sockets = Sockets::open(network.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+    let sockets = Sockets::open(network.map_err(|e| failed(&e))?, resolver.port).map_err(|e| failed(&e))?;
     Ok(Server::new(sockets, resolver))
 }
 

@@ -1,11 +1,13 @@
 //! A container's network namespace and a netlink socket inside it.
 
+use crate::nft::Nft;
 use crate::rtnl::{LinkStats, Rtnl};
 use crate::{Error, Result, sysctl};
 use naru_sys::namespace::{NewNamespace, unshare};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a thread's own network namespace is (namespaces(7)).
@@ -123,6 +125,19 @@ impl Netns {
             sysctl::write(&format!("{keys}/accept_ra"), "0")?;
             sysctl::write(&format!("{keys}/disable_ipv6"), "0")
         })
+    }
+
+    /// Leads what goes to `server` at port 53 inside to its port `port`.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn redirect_names(&self, server: Ipv4Addr, port: u16) -> naru_base::Result<()> {
+        let fd = self.try_clone_fd()?;
+        Ok(in_thread(move || {
+            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| Error::Namespace { operation: "enter", errno })?;
+            Nft::open()?.redirect_names(server, port)
+        })?)
     }
 
     /// The routing socket inside the namespace.

@@ -4,6 +4,7 @@
 
 mod expression;
 mod inspect;
+mod names;
 mod ruleset;
 mod transaction;
 

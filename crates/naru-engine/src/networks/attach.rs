@@ -110,6 +110,7 @@ impl Networks {
             sandbox.attached.insert(network.spec.name.clone(), endpoint.clone());
             // Before the container runs: it may ask for itself.
             self.enter_name(record, network, &endpoint)?;
+            self.make_way_for_names(record, &sandbox.netns, network)?;
         }
         if plan.len() > 1 {
             let way_out = way_out(record, &sandbox.attached).map(|(_, endpoint)| endpoint);

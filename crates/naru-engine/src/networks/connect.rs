@@ -67,6 +67,9 @@ impl Engine {
             r.clone()
         });
         self.networks.enter_name(&record, network, &endpoint)?;
+        if let Some(sandbox) = container.sandbox() {
+            self.networks.make_way_for_names(&record, &sandbox.netns, network)?;
+        }
         self.network_changed(container).await?;
         self.network_event(network, "connect", Some(&container.id));
         Ok(())

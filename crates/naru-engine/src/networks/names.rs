@@ -13,13 +13,16 @@ use naru_dns::names::Entry;
 use naru_dns::{Link, Resolver, Upstream};
 use naru_fs::{Durability, Root, durable};
 use naru_monitor::protocol::{RESOLVE_VERSION, Request};
-use naru_net::{Driver, Endpoint};
+use naru_net::{Driver, Endpoint, Netns};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 const DNS_PORT: u16 = 53;
+/// Where the name server of a container listens that serves names itself: beyond the ports that the kernel gives out
+/// (net.ipv4.ip_local_port_range).
+const OTHER_PORT: u16 = 62053;
 
 /// The names of all networks, in memory and in files.
 #[derive(Debug)]
@@ -75,7 +78,24 @@ pub(super) fn dns_names(record: &Record, network: &str) -> Vec<String> {
     all
 }
 
+/// Whether a container says that it serves names: by a port that it exposes or publishes. Its own server then has to have port 53 at every
+/// address, which it can't when ours has it at one.
+fn serves_names(record: &Record) -> bool {
+    let is_dns = |port: &String| port.split('/').next() == Some("53");
+    record.config.exposed_ports.iter().chain(record.host.port_bindings.keys()).any(is_dns)
+}
+
 impl Networks {
+    /// Leads the questions of a container that serves names itself to where our server is. On a network without names there is none.
+    pub(super) fn make_way_for_names(&self, record: &Record, netns: &Netns, network: &Network) -> Result<()> {
+        match naru_dns::ADDRESS.ip() {
+            IpAddr::V4(server) if network.has_names() && serves_names(record) => {
+                netns.redirect_names(server, OTHER_PORT)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From now on a container is found by its names on a network.
     pub(super) fn enter_name(&self, record: &Record, network: &Network, endpoint: &Endpoint) -> Result<()> {
         if !network.has_names() {
@@ -136,7 +156,8 @@ impl Engine {
         let links = named.iter().flat_map(|(name, _)| self.links_on(record, name)).collect();
         let upstreams = self.upstreams(record, way_out(record, attached).is_some());
         let words_are_local = record.host.dns_options.iter().any(|o| o.starts_with("ndots:"));
-        Some(Resolver { networks, links, upstreams, words_are_local })
+        let port = serves_names(record).then_some(OTHER_PORT);
+        Some(Resolver { networks, links, upstreams, words_are_local, port })
     }
 
     fn links_on(&self, record: &Record, network: &str) -> Vec<Link> {
