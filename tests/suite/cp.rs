@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, Engine, Tar, eventually, shared, unique};
+use naru_testkit::{Client, Engine, EngineOptions, Tar, Target, eventually, shared, unique};
 use naru_tests::only_naru;
 
 /// Docker's client and ours: both have to know the same rules.
@@ -399,4 +399,62 @@ fn export_and_diff_of_a_running_one() -> Result<()> {
     assert!(!diff.contains("in-volume"), "{diff}");
     cli.ok(["rm", "-f", "-v", &name])?;
     Ok(())
+}
+
+#[test]
+fn ids_are_the_containers_own_in_a_user_namespace() -> Result<()> {
+    if only_naru("docker has one range for all, and other ids on disk") {
+        return Ok(());
+    }
+    let args = vec!["--default-userns-mode".into(), "auto".into()];
+    let mut engine = Engine::with(Target::Naru, EngineOptions { args, ..EngineOptions::default() })?;
+    engine.load_busybox()?;
+    let folder = engine.scratch("cp-userns")?;
+    let cli = engine.cli().in_folder(&folder);
+    let script = "mkdir -p /made; echo own >/made/f; chown 77:88 /made/f; mkdir /m/sub; echo m >/m/sub/f; echo v >/v/f; \
+                  chown 9:9 /v/f; touch /ready; exec sleep 1000";
+    let flags = ["run", "-d", "--name", "mapped", "-v", "vol:/v", "--tmpfs", "/m", "busybox", "sh", "-c", script];
+    cli.ok(flags)?;
+    eventually("the container's files", || cli.ok(["exec", "mapped", "test", "-e", "/ready"]).map(drop))?;
+    let map = cli.ok(["exec", "mapped", "cat", "/proc/self/uid_map"])?;
+    ensure!(map.split_whitespace().nth(1) != Some("0"), "there is no user namespace: {map}");
+    let tar =
+        Tar::new().dir_of("d", 0o750, (1001, 1002)).file_of("d/f", 0o4755, (1001, 1002), b"x").symlink("d/l", "f");
+    let tar = tar.file_of("implied/deep/f", 0o600, (0, 0), b"y").finish();
+    for target in ["/tmp", "/v", "/m"] {
+        let done = cli.run_with_input(["cp", "-", &format!("mapped:{target}")], &tar)?;
+        ensure!(done.code == 0, "{target}: {}", done.stderr);
+        let script = format!("cd {target}; stat -c '%u %g %a' d d/f implied/deep implied/deep/f");
+        let want = "1001 1002 750\n1001 1002 4755\n0 0 755\n0 0 600";
+        assert_eq!(cli.ok(["exec", "mapped", "sh", "-c", &script])?, want, "{target}");
+    }
+    for state in ["running", "stopped"] {
+        if state == "stopped" {
+            cli.ok(["stop", "-t", "0", "mapped"])?;
+        }
+        for (path, owner) in [("/made/f", "77/88"), ("/v/f", "9/9"), ("/tmp/d/f", "1001/1002"), ("/m/d/f", "1001/1002")]
+        {
+            if state == "stopped" && path.starts_with("/m/") {
+                continue;
+            }
+            let output = cli.command(["cp", &format!("mapped:{path}"), "-"]).output()?;
+            fs::write(folder.join("out.tar"), output.stdout)?;
+            let list = std::process::Command::new("tar")
+                .args(["--numeric-owner", "-tvf"])
+                .arg(folder.join("out.tar"))
+                .output()?;
+            let list = String::from_utf8(list.stdout)?;
+            ensure!(list.contains(&format!(" {owner} ")), "{state} {path}: {list}");
+        }
+    }
+    let done = cli.run_with_input(["cp", "-", "mapped:/home"], &tar)?;
+    ensure!(done.code == 0, "stopped: {}", done.stderr);
+    cli.ok(["start", "mapped"])?;
+    assert_eq!(cli.ok(["exec", "mapped", "stat", "-c", "%u %g %a", "/home/d/f"])?, "1001 1002 4755");
+    cli.ok(["export", "-o", "export.tar", "mapped"])?;
+    let list =
+        std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(folder.join("export.tar")).output()?;
+    let list = String::from_utf8(list.stdout)?;
+    ensure!(list.lines().any(|line| line.contains(" 77/88 ") && line.ends_with("made/f")), "the export has other ids");
+    engine.finish()
 }

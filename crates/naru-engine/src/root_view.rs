@@ -70,8 +70,9 @@ pub(crate) struct ViewPlan {
 pub(crate) struct View {
     /// The tree.
     pub root: Root,
-    /// The ids of a running container in a user namespace, as its root's file system shows them here; with that one's device number.
-    pub ids: Option<(u64, IdMap)>,
+    /// The ids of a running container in a user namespace, as they are shown here, with the device numbers of the file systems that show
+    /// them so: its root's, if that is its own mount, and those of its memory.
+    ids: Option<(Vec<u64>, IdMap)>,
 }
 
 impl ViewPlan {
@@ -123,6 +124,12 @@ impl View {
         });
         // Before the root covers its own writable layer.
         let opened: Vec<(&Place, OwnedFd)> = opened.collect();
+        let mut devices = Vec::new();
+        let mut note = |tree: &OwnedFd| devices.extend(rustix::fs::fstat(tree).ok().map(|stat| stat.st_dev));
+        opened.iter().filter(|(place, _)| place.source.is_none()).for_each(|(_, tree)| note(tree));
+        if matches!(plan.base, Base::Running(_)) {
+            note(&base);
+        }
         let at = rustix::fs::open(&plan.at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         attach(&base, &at.system(what)?).system(what)?;
         let root = Root::from_fd(base);
@@ -131,12 +138,11 @@ impl View {
                 tracing::debug!("{} is not shown: {error}", place.target.display());
             }
         }
-        let ids = match plan.base {
-            Base::Running(pid) => id_map(pid)?,
+        let ids = match plan.pid {
+            Some(pid) if !devices.is_empty() => id_map(pid)?,
             _ => None,
         };
-        let device = rustix::fs::fstat(&root).system(what)?.st_dev;
-        Ok(Self { root, ids: ids.map(|map| (device, map)) })
+        Ok(Self { root, ids: ids.map(|map| (devices, map)) })
     }
 
     /// From now on this thread makes files as the container's root: a file system with translated ids has no others.
@@ -153,10 +159,18 @@ impl View {
         Ok(())
     }
 
-    /// The translation for [`naru_store::Unpack`].
-    pub(crate) fn translation(&self) -> Option<(u64, Box<naru_store::MapIds>)> {
-        let (device, map) = self.ids.clone()?;
-        Some((device, Box::new(move |uid, gid| (outside(&map.uids, uid), outside(&map.gids, gid)))))
+    /// From the container's ids to those that its file systems show here.
+    pub(crate) fn to_shown(&self) -> Option<naru_store::IdsOn> {
+        let (devices, map) = self.ids.clone()?;
+        let map = Box::new(move |uid, gid| (outside(&map.uids, uid), outside(&map.gids, gid)));
+        Some(naru_store::IdsOn { devices, map })
+    }
+
+    /// And back.
+    pub(crate) fn from_shown(&self) -> Option<naru_store::IdsOn> {
+        let (devices, map) = self.ids.clone()?;
+        let map = Box::new(move |uid, gid| (inside(&map.uids, uid), inside(&map.gids, gid)));
+        Some(naru_store::IdsOn { devices, map })
     }
 }
 
@@ -284,6 +298,14 @@ fn outside(ranges: &[IdRange], inside: u32) -> u32 {
     found(inside).or_else(|| found(OVERFLOW)).unwrap_or(OVERFLOW)
 }
 
+fn inside(ranges: &[IdRange], outside: u32) -> u32 {
+    let found = ranges.iter().find_map(|range| {
+        let offset = outside.checked_sub(range.outside).filter(|offset| *offset < range.count)?;
+        range.inside.checked_add(offset)
+    });
+    found.unwrap_or(OVERFLOW)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +315,7 @@ mod tests {
         let ranges: Vec<IdRange> =
             ["0 100000 1000", "1000 5 1", "65534 70000 1"].into_iter().filter_map(range).collect();
         assert_eq!([0, 999, 1000, 65_534, 2000].map(|id| outside(&ranges, id)), [100_000, 100_999, 5, 70_000, 70_000]);
+        assert_eq!([100_000, 100_999, 5, 7].map(|id| inside(&ranges, id)), [0, 999, 1000, OVERFLOW]);
         assert_eq!(range("0 x 1"), None);
     }
 }

@@ -50,7 +50,7 @@ pub use ingest::{LayerIngest, UnpackedLayer};
 pub use layer::Layer;
 pub use lower::lower_folders;
 
-pub use pack::{pack_layer, pack_path, pack_tree};
+pub use pack::{pack_layer, pack_path, pack_path_with, pack_tree};
 pub use store::{Lease, NewImage, Removed, Store};
-pub use unpack::{MapIds, Owner, Rename, Unpack};
+pub use unpack::{IdsOn, MapIds, Owner, Rename, Unpack};
 pub use usage::{ImageUsage, StoreUsage};

@@ -5,6 +5,7 @@ use crate::layer::attributes_of;
 use crate::lower::is_opaque;
 use crate::tar::{Error, Header, Kind, Writer};
 use crate::tree::{self, Node};
+use crate::unpack::IdsOn;
 use naru_base::Result;
 use naru_fs::{open_beneath, xattr};
 use rustix::fd::{AsFd, OwnedFd};
@@ -56,6 +57,20 @@ pub fn pack_tree(root: impl AsFd, out: impl Write) -> Result<()> {
 /// # Errors
 /// When there is no such entry, a file can't be read, or `out` fails.
 pub fn pack_path(parent: impl AsFd, name: &OsStr, alias: &OsStr, out: impl Write) -> Result<()> {
+    pack_path_with(parent, name, alias, None, out)
+}
+
+/// As [`pack_path`], with ids translated from the file systems' to the archive's.
+///
+/// # Errors
+/// As [`pack_path`].
+pub fn pack_path_with(
+    parent: impl AsFd,
+    name: &OsStr,
+    alias: &OsStr,
+    ids: Option<IdsOn>,
+    out: impl Write,
+) -> Result<()> {
     let parent = parent.as_fd();
     let fail = |e: Errno| naru_base::Error::from(naru_fs::Error::new("read", name, e));
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
@@ -66,6 +81,7 @@ pub fn pack_path(parent: impl AsFd, name: &OsStr, alias: &OsStr, out: impl Write
         _ => None,
     };
     let mut packer = Packer::new(alias.as_bytes(), Form::Tree, out);
+    packer.ids = ids;
     if alias == "/" {
         packer.prefix.clear();
         packer.rooted = true;
@@ -89,6 +105,7 @@ struct Packer<W: Write> {
     prefix: Vec<u8>,
     /// Names begin with a slash.
     rooted: bool,
+    ids: Option<IdsOn>,
     form: Form,
     /// The first name of each file that has several, by device and inode.
     names: HashMap<(u64, u64), Vec<u8>>,
@@ -98,7 +115,15 @@ struct Packer<W: Write> {
 impl<W: Write> Packer<W> {
     fn new(prefix: &[u8], form: Form, out: W) -> Self {
         let out = Writer::new(BufWriter::with_capacity(BUFFER, out));
-        Self { out, prefix: prefix.to_vec(), rooted: false, form, names: HashMap::new(), buffer: vec![0; BUFFER] }
+        Self {
+            out,
+            prefix: prefix.to_vec(),
+            rooted: false,
+            ids: None,
+            form,
+            names: HashMap::new(),
+            buffer: vec![0; BUFFER],
+        }
     }
 
     fn finish(self) -> Result<()> {
@@ -107,7 +132,15 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
+    fn translated(&self, mut stat: Stat) -> Stat {
+        if let Some(ids) = self.ids.as_ref().filter(|ids| ids.devices.contains(&stat.st_dev)) {
+            (stat.st_uid, stat.st_gid) = (ids.map)(stat.st_uid, stat.st_gid);
+        }
+        stat
+    }
+
     fn entry(&mut self, node: &Node<'_>) -> crate::tar::Result<()> {
+        let node = &Node { stat: self.translated(node.stat), ..*node };
         let path = match (self.prefix.is_empty(), node.path.is_empty()) {
             (true, false) if self.rooted => [b"/", node.path].concat(),
             (true, _) => node.path.to_vec(),
@@ -170,6 +203,7 @@ impl<W: Write> Packer<W> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
+        let stat = self.translated(stat);
         if self.link_to_first(path, &stat)? {
             return Ok(());
         }

@@ -32,6 +32,14 @@ pub enum Owner {
     Caller,
 }
 
+/// Other ids on some file systems than in archives: what a container in a user namespace has mounted itself shows the host's.
+pub struct IdsOn {
+    /// Device numbers of those file systems.
+    pub devices: Vec<u64>,
+    /// Translates a user's and a group's id.
+    pub map: Box<MapIds>,
+}
+
 /// Translates a user's and a group's id.
 pub type MapIds = dyn Fn(u32, u32) -> (u32, u32) + Send;
 
@@ -45,8 +53,8 @@ pub struct Unpack<'a> {
     pub keep_kind: bool,
     /// Whose the files are.
     pub owner: Owner,
-    /// On the file system with this device number, ids are to be translated so.
-    pub map: Option<(u64, Box<MapIds>)>,
+    /// Where ids are to be translated, from the archive's to the file system's.
+    pub map: Option<IdsOn>,
     /// Gives what the archive holds another name.
     pub rename: Option<Rename>,
 }
@@ -182,8 +190,8 @@ impl<'a> Unpacker<'a> {
 
     /// Whether what is in the folder has translated ids.
     fn is_mapped(&self, folder: BorrowedFd<'_>) -> bool {
-        let Some((device, _)) = &self.how.map else { return false };
-        rustix::fs::fstat(folder).is_ok_and(|stat| stat.st_dev == *device)
+        let Some(ids) = &self.how.map else { return false };
+        rustix::fs::fstat(folder).is_ok_and(|stat| ids.devices.contains(&stat.st_dev))
     }
 
     /// The ids that an entry is to have, as this file system's.
@@ -194,7 +202,7 @@ impl<'a> Unpacker<'a> {
             Owner::Fixed(uid, gid) => (uid, gid),
         };
         let (uid, gid) = match &self.how.map {
-            Some((_, map)) if on_mapped => map(uid, gid),
+            Some(ids) if on_mapped => (ids.map)(uid, gid),
             _ => (uid, gid),
         };
         Some((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))

@@ -78,7 +78,7 @@ impl Engine {
                 return Ok(());
             }
             let mut writer = ChannelWriter::new(sender.clone());
-            let packed = asked.pack(&view.root, &mut writer);
+            let packed = asked.pack(view, &mut writer);
             if let Err(error) = packed.and_then(|()| writer.flush().map_err(|e| Error::system(e.to_string()))) {
                 // A receiver that is gone needs no error.
                 let _ = sender.blocking_send(Err(error));
@@ -265,15 +265,16 @@ impl Asked {
         })
     }
 
-    fn pack(&self, root: &Root, out: &mut ChannelWriter) -> Result<()> {
+    fn pack(&self, view: &View, out: &mut ChannelWriter) -> Result<()> {
+        let (root, ids) = (&view.root, view.from_shown());
         let clean = clean(&self.path);
         let alias = if self.says_contents() { OsString::from(".") } else { last(&clean) };
         if self.says_folder() || clean == Path::new("/") {
             let folder = root.open_dir(&clean).map_err(|e| self.missing(&e))?;
-            return naru_store::pack_path(folder, ".".as_ref(), &alias, out);
+            return naru_store::pack_path_with(folder, ".".as_ref(), &alias, ids, out);
         }
         let (parent, name) = root.parent(&clean).map_err(|e| self.missing(&e))?;
-        naru_store::pack_path(parent, &name, &alias, out)
+        naru_store::pack_path_with(parent, &name, &alias, ids, out)
     }
 
     fn unpack(
@@ -310,7 +311,7 @@ impl Asked {
             naru_store::Owner::Archive
         };
         view.act_as_root()?;
-        let map = view.translation();
+        let map = view.to_shown();
         let how = naru_store::Unpack {
             root: &view.root,
             target: &target,
