@@ -167,7 +167,7 @@ impl View {
     }
 
     /// And back.
-    pub(crate) fn from_shown(&self) -> Option<naru_store::IdsOn> {
+    pub(crate) fn to_own(&self) -> Option<naru_store::IdsOn> {
         let (devices, map) = self.ids.clone()?;
         let map = Box::new(move |uid, gid| (inside(&map.uids, uid), inside(&map.gids, gid)));
         Some(naru_store::IdsOn { devices, map })

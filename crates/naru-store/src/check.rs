@@ -51,7 +51,8 @@ impl Store {
     /// # Errors
     /// When the disk refuses; what is wrong with the store is no error.
     pub fn check(&self, repair: bool) -> Result<(Vec<Problem>, Checked)> {
-        let mut check = Check { store: self, repair, problems: Vec::new(), checked: Checked::default() };
+        let problems = self.lost(repair)?;
+        let mut check = Check { store: self, repair, problems, checked: Checked::default() };
         // Kept whole meanwhile.
         let lease = self.lease();
         let images = self.images();

@@ -1,6 +1,7 @@
 //! [`Store`]: the images of one engine.
 
 use crate::blob::Blobs;
+use crate::check::Problem;
 use crate::extract::sub_root;
 use crate::hash::{chain_id, digest_of};
 use crate::image::{Image, ImageLayer, Source};
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     ingest_released: Condvar,
     holds: Mutex<Holds>,
     serial: AtomicU64,
+    /// Images of the index that could not be taken up.
+    lost: Mutex<Vec<Problem>>,
     /// Keeps a second engine out.
     _lock: File,
 }
@@ -122,7 +125,7 @@ impl Store {
         for name in bad {
             layers.discard(&name, &trash)?;
         }
-        let index = load_index(&root, &blobs, &layers)?;
+        let (index, lost) = load_index(&root, &blobs, &layers)?;
         Ok(Self(Arc::new(Inner {
             ingest: sub_root(&root, "ingest")?,
             unpack: spread_root(&root, "unpack")?,
@@ -136,6 +139,7 @@ impl Store {
             ingest_released: Condvar::new(),
             holds: Mutex::default(),
             serial: AtomicU64::new(0),
+            lost: Mutex::new(lost),
             _lock: File::from(lock_file),
         })))
     }
@@ -508,6 +512,22 @@ impl Store {
         Ok(Some((blobs, self.0.layers.all().into_iter().filter(|chain| !layers.contains(chain)).collect())))
     }
 
+    /// The images that were in the index and whose parts were not all there at the start; with `forget` for the last time.
+    ///
+    /// # Errors
+    /// When the index can't be written.
+    pub(crate) fn lost(&self, forget: bool) -> Result<Vec<Problem>> {
+        let mut lost = lock(&self.0.lost).clone();
+        if forget && !lost.is_empty() {
+            self.change(Sync::Index, |_| Ok(()))?;
+            lock(&self.0.lost).clear();
+            for problem in &mut lost {
+                problem.repaired = Some("forgotten: pull or load it again".into());
+            }
+        }
+        Ok(lost)
+    }
+
     /// To be called once after opening, when all owners hold their layers: removes what earlier runs left.
     ///
     /// # Errors
@@ -771,21 +791,41 @@ fn spread_root(root: &Root, name: &str) -> Result<Root> {
     Ok(folder)
 }
 
-/// Reads the index. Images whose parts are gone are left out: better than an engine that doesn't start.
-fn load_index(root: &Root, blobs: &Blobs, layers: &Layers) -> Result<Index> {
-    let Some(record) = durable::read_json::<IndexRecord>(root, INDEX)? else { return Ok(Index::default()) };
+/// Reads the index. Images whose parts are gone are left out, and told: better than an engine that doesn't start.
+fn load_index(root: &Root, blobs: &Blobs, layers: &Layers) -> Result<(Index, Vec<Problem>)> {
+    let Some(record) = durable::read_json::<IndexRecord>(root, INDEX)? else { return Ok(Default::default()) };
     if record.version != index::VERSION {
         return Err(Error::system(format!("image index has the unknown version {}", record.version)));
     }
     let mut index = Index::default();
+    let mut lost: Vec<(Digest, String)> = Vec::new();
     for record in record.images {
         let config = blobs.read(&record.id, DOCUMENT_LIMIT).and_then(|bytes| ImageConfig::parse(&bytes));
-        let whole = record.layers.iter().all(|layer| layers.get(&layer.chain_id).is_some());
-        if let (Ok(config), true) = (config, whole) {
-            let image = Image::from_record(record, config);
-            index.images.insert(image.id.clone(), Arc::new(image));
+        let missing = record.layers.iter().find(|layer| layers.get(&layer.chain_id).is_none());
+        match (config, missing) {
+            (Ok(config), None) => {
+                let image = Image::from_record(record, config);
+                index.images.insert(image.id.clone(), Arc::new(image));
+            }
+            (Err(error), _) => lost.push((record.id, format!("it was left out at the start: {error}"))),
+            (_, Some(layer)) => {
+                let layer = layer.chain_id.clone();
+                lost.push((record.id, format!("it was left out at the start: layer {layer} is missing")));
+            }
         }
     }
+    let names = |id: &Digest| -> String {
+        let tags = |(name, repository): (&String, &index::Repository)| -> Vec<String> {
+            repository.tags.iter().filter(|(_, of)| *of == id).map(|(tag, _)| format!("{name}:{tag}")).collect()
+        };
+        record.repositories.iter().flat_map(tags).collect::<Vec<_>>().join(", ")
+    };
+    let problem = |(id, problem): (Digest, String)| {
+        let names = names(&id);
+        let subject = if names.is_empty() { id.to_string() } else { format!("{id} ({names})") };
+        Problem { kind: "image", subject, problem, repaired: None }
+    };
+    let lost = lost.into_iter().map(problem).collect();
     for (name, mut repository) in record.repositories {
         repository.tags.retain(|_, id| index.images.contains_key(id));
         repository.digests.retain(|_, id| index.images.contains_key(id));
@@ -793,7 +833,7 @@ fn load_index(root: &Root, blobs: &Blobs, layers: &Layers) -> Result<Index> {
             index.repositories.insert(name, repository);
         }
     }
-    Ok(index)
+    Ok((index, lost))
 }
 
 fn check_manifest(

@@ -266,7 +266,7 @@ impl Asked {
     }
 
     fn pack(&self, view: &View, out: &mut ChannelWriter) -> Result<()> {
-        let (root, ids) = (&view.root, view.from_shown());
+        let (root, ids) = (&view.root, view.to_own());
         let clean = clean(&self.path);
         let alias = if self.says_contents() { OsString::from(".") } else { last(&clean) };
         if self.says_folder() || clean == Path::new("/") {

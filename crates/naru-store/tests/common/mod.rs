@@ -34,6 +34,14 @@ impl Scratch {
     }
 
     pub fn store(&self) -> Store {
+        // Another test's child has a copy of the lock's descriptor between fork and exec.
+        for _ in 0..500 {
+            match Store::open(self.join("store")) {
+                Err(e) if e.class() == naru_base::Class::Conflict => {}
+                opened => return opened.unwrap(),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         Store::open(self.join("store")).unwrap()
     }
 }
