@@ -3,6 +3,8 @@
 //! `NARU_TEST_TARGET=dockerd` runs it on Debian's dockerd: a test that fails there is wrong. `NARU_TEST_CLIENT=naru` runs
 //! it with Naru's own client in place of docker's.
 
+pub mod bundle;
+
 use naru_testkit::Target;
 
 /// Whether the test is to be left: it states what Naru promises beyond dockerd 20.10, and dockerd is under test.

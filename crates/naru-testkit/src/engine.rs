@@ -386,7 +386,7 @@ pub fn shared() -> Result<&'static Engine> {
 }
 
 /// The binary under test.
-pub(crate) fn naru_binary() -> PathBuf {
+pub fn naru_binary() -> PathBuf {
     std::env::var_os("NARU_BIN")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/naru"), PathBuf::from)
 }

@@ -20,7 +20,7 @@ mod wait;
 mod world;
 
 pub use client::{Client, Done, Running};
-pub use engine::{Engine, EngineOptions, Target, shared};
+pub use engine::{Engine, EngineOptions, Target, naru_binary, shared};
 pub use faults::{Fault, Faults, HubSearch};
 pub use pty::Pty;
 pub use registry::Registry;
