@@ -3,6 +3,7 @@
 mod api;
 mod attacks;
 mod bad_input;
+mod cdi;
 mod containers;
 mod cp;
 mod devices;

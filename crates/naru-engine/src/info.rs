@@ -1,6 +1,7 @@
 //! Facts about this machine and this engine.
 
 use crate::Engine;
+use crate::cdi::Registry;
 use crate::types::{LimitSupport, Status, SystemInfo};
 use naru_net::etc::{ResolvConf, SYSTEMD_UPLINKS, host_source};
 use naru_runtime::cgroup::Hierarchies;
@@ -76,6 +77,8 @@ impl Engine {
             registry_mirrors: self.config.registry_mirrors.clone(),
             user_namespaces: self.isolates_users(),
             limits: self.limit_support(),
+            cdi_devices: Registry::read(&self.config.cdi_spec_dirs).names().map(str::to_owned).collect(),
+            cdi_spec_dirs: self.config.cdi_spec_dirs.clone(),
         }
     }
 }

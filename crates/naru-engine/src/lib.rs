@@ -4,6 +4,7 @@
 //! what spans them is in the modules named after the use case.
 
 mod budget;
+mod cdi;
 mod channel_io;
 mod check;
 mod clock;
@@ -30,6 +31,7 @@ mod volume_use;
 mod volumes;
 
 pub use budget::DiskBudget;
+pub use cdi::DEFAULT_SPEC_DIRS as DEFAULT_CDI_SPEC_DIRS;
 pub use check::{CheckReport, Problem};
 pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
 pub use disk::{DiskUsage, DiskUsageOf};
@@ -65,6 +67,8 @@ pub struct EngineConfig {
     pub insecure_registries: Vec<String>,
     /// Mirrors of the hub.
     pub registry_mirrors: Vec<String>,
+    /// Where CDI specifications are, the most important place last.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Where images are searched for; `None` for the hub's index.
     pub index: Option<String>,
     /// Whether containers that don't say get a user namespace of their own ([`types::UserMode::Auto`]) or not.

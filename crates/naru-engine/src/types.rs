@@ -144,6 +144,9 @@ pub struct HostSettings {
     pub devices: Vec<Device>,
     /// Rules for them.
     pub device_rules: Vec<DeviceRule>,
+    /// Devices that a specification on this host describes.
+    #[serde(default)]
+    pub device_requests: Vec<DeviceRequest>,
     /// Limits.
     pub resources: Resources,
     /// ulimits.
@@ -167,6 +170,28 @@ pub struct HostSettings {
     /// User namespace.
     #[serde(default)]
     pub userns: UserMode,
+}
+
+/// Devices by what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceRequest {
+    /// By their names in the Container Device Interface: `vendor.com/class=device`.
+    Cdi {
+        /// Full names.
+        names: Vec<String>,
+    },
+    /// GPUs.
+    Gpus {
+        /// `nvidia`, `amd`, `intel`; empty for whichever there are.
+        driver: String,
+        /// How many; below 0 for all. Nothing when there are `ids`.
+        count: i64,
+        /// Which ones.
+        ids: Vec<String>,
+        /// As they were asked for.
+        capabilities: Vec<Vec<String>>,
+    },
 }
 
 /// A published port.
@@ -877,6 +902,10 @@ pub struct SystemInfo {
     pub registry_mirrors: Vec<String>,
     /// Containers have user namespaces of their own unless told otherwise.
     pub user_namespaces: bool,
+    /// Where CDI specifications are.
+    pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Full names of the devices that they describe.
+    pub cdi_devices: Vec<String>,
     /// memory, swap, cpu quota, pids, … as docker's info tells them.
     pub limits: LimitSupport,
 }

@@ -83,6 +83,7 @@ impl Container {
             attaches,
             health,
             resolver,
+            hooks,
         } = request;
         let mut descriptors = descriptors.into_iter();
         let joined = take_namespaces(namespaces, &mut descriptors)?;
@@ -102,7 +103,8 @@ impl Container {
         };
         let log = JsonLog::open(&log)?;
         let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
-        let mut started = naru_runtime::prepare(&plan, joined, stdio)?.start()?;
+        let options = hooks.map(|hooks| hooks.options(&plan.id, &run_dir)).transpose()?.unwrap_or_default();
+        let mut started = naru_runtime::prepare_with(&plan, joined, stdio, options)?.start()?;
         if let Some(console) = started.console.take() {
             ends.take_console(console, stdin_open)?;
         }

@@ -13,6 +13,7 @@ mod exits;
 mod health;
 mod health_probe;
 mod health_state;
+mod hook_plan;
 mod json_text;
 mod listener;
 mod log;

@@ -7,6 +7,7 @@
 //!
 //! A monitor writes the exit record durably (`exit.json`, [`ExitRecord`]) before it tells anyone, and ends when it has told.
 
+pub use crate::hook_plan::HookPlan;
 use naru_base::Class;
 use naru_dns::Resolver;
 use naru_runtime::plan::{IdMap, Plan, Process};
@@ -116,6 +117,9 @@ pub struct StartRequest {
     /// What its name server knows, if it has one.
     #[serde(default)]
     pub resolver: Option<Resolver>,
+    /// What runs on the way, if anything does.
+    #[serde(default)]
+    pub hooks: Option<HookPlan>,
 }
 
 /// How a container's health is checked: everything decided, no default left.

@@ -5,6 +5,7 @@
 use crate::hooks::Hooks;
 use naru_sys::scheduling::SchedulerAttributes;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// How one process begins, a first one or a further one.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,8 @@ pub struct StartOptions {
     /// The root, a folder, is put into its own place in the container's mount namespace while the container is made, where hooks look for
     /// it; otherwise on top of everything.
     pub root_in_place: bool,
+    /// The root, whatever it is, is put onto this folder meanwhile.
+    pub root_place: Option<PathBuf>,
     /// A cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
     /// A time namespace to join.

@@ -148,7 +148,10 @@ pub fn prepare_with(
     process.start_hooks = PreparedHooks::prepare(&options.hooks.start_container)?;
     let root_place = match &plan.rootfs {
         Rootfs::Directory { path } if options.root_in_place => mounts::c_path(path.as_os_str().as_bytes())?,
-        _ => c"/".into(),
+        _ => match &options.root_place {
+            Some(place) => mounts::c_path(place.as_os_str().as_bytes())?,
+            None => c"/".into(),
+        },
     };
     let own_name = plan.namespaces.uts != Namespace::Host;
     let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());

@@ -22,6 +22,7 @@ Usage:  naru daemon [OPTIONS]
 The engine
 
 Options:
+      --cdi-spec-dir list           Folder of CDI specifications (default /etc/cdi and /var/run/cdi)
       --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
       --data-root string            Folder of what lasts (default \"/var/lib/naru\")
   -D, --debug                       Tell more
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub exec_root: PathBuf,
     pub pidfile: PathBuf,
     pub debug: bool,
+    pub cdi_spec_dirs: Vec<PathBuf>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
     pub search_index: Option<String>,
@@ -66,6 +68,7 @@ struct File {
     exec_root: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     debug: Option<bool>,
+    cdi_spec_dirs: Option<Vec<PathBuf>>,
     insecure_registries: Option<Vec<String>>,
     registry_mirrors: Option<Vec<String>>,
     search_index: Option<String>,
@@ -110,6 +113,7 @@ impl Settings {
                 "--exec-root" => own.exec_root = Some(value()?.into()),
                 "-p" | "--pidfile" => own.pidfile = Some(value()?.into()),
                 "-H" | "--host" => own.hosts.get_or_insert_default().push(value()?),
+                "--cdi-spec-dir" => own.cdi_spec_dirs.get_or_insert_default().push(value()?.into()),
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
                 "--registry-mirror" => own.registry_mirrors.get_or_insert_default().push(value()?),
                 "--search-index" => own.search_index = Some(value()?),
@@ -131,6 +135,7 @@ impl Settings {
             pidfile: own.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("naru.pid")),
             exec_root,
             debug: own.debug.or(file.debug).unwrap_or_default(),
+            cdi_spec_dirs: own.cdi_spec_dirs.or(file.cdi_spec_dirs).unwrap_or_else(default_cdi_spec_dirs),
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             search_index: own.search_index.or(file.search_index),
@@ -171,6 +176,10 @@ fn budget(bytes: Option<&str>, grace: Option<&str>, keep: Option<Vec<String>>) -
         }
     };
     Ok(Some(DiskBudget { bytes, grace, keep: keep.unwrap_or_default() }))
+}
+
+fn default_cdi_spec_dirs() -> Vec<PathBuf> {
+    naru_engine::DEFAULT_CDI_SPEC_DIRS.map(PathBuf::from).into()
 }
 
 /// `--name=value` and `-Hvalue` in two.

@@ -2,6 +2,7 @@
 
 use crate::dto::host_config::HostConfig;
 use naru_base::{Error, Result};
+use naru_engine::types::DeviceRequest;
 use naru_runtime::plan::{Device, DeviceRule};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -14,15 +15,6 @@ const FOLDER_LIMIT: usize = 1024;
 /// # Errors
 /// When a device isn't there, and for malformed rules; with docker's texts.
 pub(crate) fn devices(host: &HostConfig) -> Result<(Vec<Device>, Vec<DeviceRule>)> {
-    if let Some(request) = host.device_requests.iter().flatten().next() {
-        let names: Vec<String> =
-            request.capabilities.iter().flatten().map(|all| format!("[{}]", all.join(" "))).collect();
-        return Err(Error::invalid(format!(
-            "could not select device driver {:?} with capabilities: [{}]",
-            request.driver,
-            names.join(" ")
-        )));
-    }
     let (mut nodes, mut rules) = (Vec::new(), Vec::new());
     for mapping in host.devices.iter().flatten() {
         let inside =
@@ -52,6 +44,41 @@ pub(crate) fn devices(host: &HostConfig) -> Result<(Vec<Device>, Vec<DeviceRule>
         );
     }
     Ok((nodes, rules))
+}
+
+/// What is asked for by a name or a capability; whether this host has it shows at the start.
+///
+/// # Errors
+/// With docker's texts: nobody provides such devices, or the request contradicts itself.
+pub(crate) fn requests(host: &HostConfig) -> Result<Vec<DeviceRequest>> {
+    host.device_requests.iter().flatten().map(request).collect()
+}
+
+fn request(asked: &crate::dto::host_config::DeviceRequest) -> Result<DeviceRequest> {
+    let ids = asked.device_ids.clone().unwrap_or_default();
+    let capabilities = asked.capabilities.clone().unwrap_or_default();
+    if asked.driver == "cdi" {
+        if asked.count > 0 {
+            return Err(Error::invalid(format!("invalid count in CDI device request: {}", asked.count)));
+        }
+        if asked.options.as_ref().is_some_and(|o| !o.is_empty()) {
+            return Err(Error::invalid("invalid options in CDI device request: there are none"));
+        }
+        return Ok(DeviceRequest::Cdi { names: ids });
+    }
+    let gpu = capabilities.iter().any(|all| all.iter().any(|one| one == "gpu"));
+    if !gpu || !matches!(asked.driver.as_str(), "" | "nvidia" | "amd" | "intel") {
+        let names: Vec<String> = capabilities.iter().map(|all| format!("[{}]", all.join(" "))).collect();
+        return Err(Error::invalid(format!(
+            "could not select device driver {:?} with capabilities: [{}]",
+            asked.driver,
+            names.join(" ")
+        )));
+    }
+    if asked.count != 0 && !ids.is_empty() {
+        return Err(Error::invalid("cannot set both Count and DeviceIDs on device request"));
+    }
+    Ok(DeviceRequest::Gpus { driver: asked.driver.clone(), count: asked.count, ids, capabilities })
 }
 
 fn is_access(text: &str) -> bool {
@@ -152,7 +179,7 @@ fn parse_rule(text: &str) -> Option<DeviceRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dto::host_config::{DeviceMapping, DeviceRequest};
+    use crate::dto::host_config::DeviceMapping;
 
     fn one(path: &str) -> HostConfig {
         let mapping =
@@ -185,12 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_device_drivers() {
-        let request = DeviceRequest { capabilities: Some(vec![vec!["gpu".into()]]), ..DeviceRequest::default() };
-        let host = HostConfig { device_requests: Some(vec![request]), ..HostConfig::default() };
+    fn requests_for_devices() {
+        let read = |json: &str| {
+            let host: HostConfig = crate::decode::tolerant::from_slice(json.as_bytes()).unwrap();
+            requests(&host)
+        };
         assert_eq!(
-            devices(&host).unwrap_err().message(),
-            "could not select device driver \"\" with capabilities: [[gpu]]"
+            read(r#"{"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["v.com/c=x"]}]}"#).unwrap(),
+            [DeviceRequest::Cdi { names: vec!["v.com/c=x".into()] }]
         );
+        let all = read(r#"{"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]}]}"#).unwrap();
+        assert!(matches!(&all[0], DeviceRequest::Gpus { count: -1, .. }), "{all:?}");
+        assert_eq!(
+            read(r#"{"DeviceRequests":[{"Capabilities":[["tpu"]]}]}"#).unwrap_err().message(),
+            "could not select device driver \"\" with capabilities: [[tpu]]"
+        );
+        assert!(read(r#"{"DeviceRequests":[{"Count":1,"DeviceIDs":["0"],"Capabilities":[["gpu"]]}]}"#).is_err());
+        assert!(read(r#"{"DeviceRequests":[{"Driver":"cdi","Count":1}]}"#).is_err());
     }
 }

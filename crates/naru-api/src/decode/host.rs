@@ -102,6 +102,7 @@ pub(crate) fn decode(
         init: host.init,
         devices,
         device_rules,
+        device_requests: devices::requests(host)?,
         resources: resources::decode(host)?,
         rlimits: resources::rlimits(host)?,
         log,

@@ -83,6 +83,8 @@ pub(crate) struct Info {
     security_options: Vec<String>,
     #[serde(rename = "CDISpecDirs")]
     cdi_spec_dirs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    discovered_devices: Vec<DiscoveredDevice>,
     #[serde(skip_serializing_if = "Option::is_none")]
     firewall_backend: Option<FirewallBackend>,
     warnings: Option<Vec<String>>,
@@ -227,11 +229,25 @@ impl Info {
             runc_commit: own(),
             init_commit: own(),
             security_options: security,
-            cdi_spec_dirs: None,
+            cdi_spec_dirs: Some(info.cdi_spec_dirs.iter().map(|d| d.display().to_string()).collect()),
+            discovered_devices: if version >= v1(50) { discovered(info.cdi_devices) } else { Vec::new() },
             firewall_backend: (version >= v1(49)).then_some(FirewallBackend { driver: "nftables" }),
             warnings: (!info.warnings.is_empty()).then_some(info.warnings),
         }
     }
+}
+
+/// A device that a specification describes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DiscoveredDevice {
+    source: &'static str,
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+fn discovered(names: Vec<String>) -> Vec<DiscoveredDevice> {
+    names.into_iter().map(|id| DiscoveredDevice { source: "cdi", id }).collect()
 }
 
 fn driver_status(backing: &str) -> Vec<[String; 2]> {

@@ -1,6 +1,7 @@
 //! Starting a container: network and files in parallel, then the plan, then a monitor that makes it.
 
 use super::{Container, restart_policy};
+use crate::cdi::Registry;
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
@@ -97,9 +98,15 @@ impl Engine {
     ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
         self.write_files(container, sandbox)?;
         self.take_mounted(container, container.id.to_string()).await?;
-        let (plan, joined) = self.plan(container, sandbox, user)?;
+        let (mut plan, joined) = self.plan(container, sandbox, user)?;
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
+        let requests = &record.host.device_requests;
+        let hooks = if requests.is_empty() {
+            None
+        } else {
+            Registry::read(&self.config.cdi_spec_dirs).injection(requests)?.apply(&mut plan)
+        };
         let folder = self.config.container_dir(&container.id);
         let resolver = sandbox.and_then(|s| self.resolver(&record, &s.attached));
         let request = StartRequest {
@@ -114,6 +121,7 @@ impl Engine {
             attaches,
             health: self.health_plan(&record)?,
             resolver,
+            hooks,
         };
         let monitor = self.spawner.spawn(self, container)?;
         let descriptors = in_order(joined, streams);

@@ -94,6 +94,7 @@ impl World {
             attaches: Vec::new(),
             health: None,
             resolver: None,
+            hooks: None,
         }
     }
 
