@@ -202,7 +202,9 @@ fn conflict(host: &HostSettings) -> Option<&'static str> {
 /// Whoever asks for a part of the host by name gets it: the default doesn't take it back.
 fn asks_for_the_host(host: &HostSettings) -> bool {
     let bare = |name: &String| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
+    // A rule beside those of the nodes that are given is for one that the container is to make.
     host.ipc == NamespaceMode::Host
+        || host.device_rules.len() > host.devices.len()
         || host.cap_add.iter().map(bare).any(|name| HOST_CAPABILITIES.contains(&name.as_str()))
 }
 

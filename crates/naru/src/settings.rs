@@ -32,7 +32,7 @@ Options:
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
-      --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default host)
+      --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
       --registry-mirror list        Mirror of the hub
@@ -157,8 +157,8 @@ impl Settings {
 /// The mode of containers that don't say.
 fn user_mode(text: Option<&str>) -> Result<UserMode, String> {
     match text {
-        Some("auto") => Ok(UserMode::Auto),
-        None | Some("host") => Ok(UserMode::Host),
+        None | Some("auto") => Ok(UserMode::Auto),
+        Some("host") => Ok(UserMode::Host),
         Some(other) => Err(format!("invalid default user namespace mode: {other}; use auto or host")),
     }
 }

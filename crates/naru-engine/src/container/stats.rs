@@ -65,10 +65,16 @@ impl Engine {
         let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
         let output = crate::image::blocking(move || {
             let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-            let mut ps = std::process::Command::new("ps");
-            ps.args(if arguments.is_empty() { vec!["-ef".to_owned()] } else { arguments });
-            // All processes are listed and then chosen from: `-q` doesn't go with `-e`.
-            let output = ps.output().map_err(|e| Error::system(format!("cannot run ps on this host: {e}")))?;
+            let arguments = if arguments.is_empty() { vec!["-ef".to_owned()] } else { arguments };
+            let ps = |more: Option<String>| {
+                let output = std::process::Command::new("ps").args(&arguments).args(more).output();
+                output.map_err(|e| Error::system(format!("cannot run ps on this host: {e}")))
+            };
+            // By itself ps may list the caller's own processes alone. Some options, such as `-e`, don't go with `-q`.
+            let output = match ps(Some(format!("-q{list}")))? {
+                output if output.status.success() => output,
+                _ => ps(None)?,
+            };
             if !output.status.success() {
                 let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                 return Err(Error::system(format!("ps: {text}")));
