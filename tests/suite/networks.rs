@@ -179,8 +179,62 @@ fn containers_without_a_network_of_their_own_join_none() -> Result<()> {
     }
     let said = cli.fails(1, ["network", "disconnect", "host", &host])?;
     assert!(said.contains("cannot be disconnected from host network"), "{said}");
+    // One that was to have none may change its mind.
+    cli.ok(["network", "disconnect", "none", &none])?;
+    cli.ok(["network", "connect", &network, &none])?;
+    assert!(cli.ok(["exec", &none, "ip", "route"])?.contains("default via "));
     cli.ok(["rm", "-f", &host, &shared, &none])?;
     cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
+#[test]
+fn the_host_has_a_name() -> Result<()> {
+    let engine = shared()?;
+    if engine.target() == Target::Dockerd {
+        // There it takes `--add-host`.
+        return Ok(());
+    }
+    let (cli, network) = (engine.cli(), unique("home"));
+    cli.ok(["network", "create", "--subnet", "10.78.0.0/24", &network])?;
+    for network in ["bridge", &network] {
+        cli.ok(["run", "--rm", "--network", network, "busybox", "ping", "-c", "1", "-W", "5", "host.docker.internal"])?;
+    }
+    let script = "grep host.docker.internal /etc/hosts";
+    let own = ["run", "--rm", "--add-host", "host.docker.internal:192.0.2.7", "busybox", "sh", "-c", script];
+    assert_eq!(cli.ok(own)?, "192.0.2.7\thost.docker.internal");
+    let gateway =
+        cli.ok(["run", "--rm", "--add-host", "gate:host-gateway", "busybox", "sh", "-c", "grep gate /etc/hosts"])?;
+    let bridge = cli.ok(["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}}{{end}}", "bridge"])?;
+    assert_eq!(gateway, format!("{bridge}\tgate"));
+    cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
+#[test]
+fn events_tell_a_networks_life() -> Result<()> {
+    let (cli, network, name) = (cli()?, unique("told"), unique("guest"));
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs().to_string();
+    let id = cli.ok(["network", "create", &network])?;
+    let guest = cli.ok(["run", "-d", "--name", &name, "busybox", "sleep", "1000"])?;
+    cli.ok(["network", "connect", &network, &name])?;
+    cli.ok(["network", "disconnect", &network, &name])?;
+    cli.ok(["network", "rm", &network])?;
+    let until = (std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() + 1).to_string();
+    let format = "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}} {{.Actor.Attributes.container}}";
+    let filter = format!("network={network}");
+    let said = cli.ok(["events", "--since", &since, "--until", &until, "--filter", &filter, "--format", format])?;
+    let expected = [
+        format!("create {id} {network} bridge <no value>"),
+        format!("connect {id} {network} bridge {guest}"),
+        format!("disconnect {id} {network} bridge {guest}"),
+        format!("destroy {id} {network} bridge <no value>"),
+    ];
+    let mut said: Vec<&str> = said.lines().map(str::trim_end).collect();
+    // An older daemon tells a disconnect twice.
+    said.dedup();
+    assert_eq!(said, expected);
+    cli.ok(["rm", "-f", &name])?;
     Ok(())
 }
 

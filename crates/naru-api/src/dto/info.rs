@@ -94,7 +94,7 @@ pub(crate) struct Info {
 #[serde(rename_all = "PascalCase")]
 struct Plugins {
     volume: [&'static str; 1],
-    network: [&'static str; 3],
+    network: [&'static str; 4],
     authorization: Option<()>,
     log: [&'static str; 2],
 }
@@ -169,7 +169,7 @@ impl Info {
             driver: "overlay2",
             plugins: Plugins {
                 volume: ["local"],
-                network: ["bridge", "host", "null"],
+                network: ["bridge", "host", "macvlan", "null"],
                 authorization: None,
                 log: ["json-file", "none"],
             },

@@ -24,8 +24,9 @@ impl Engine {
         let network = self.networks.find(network)?;
         let container = self.containers.find(container)?;
         let _operation = container.operation.lock().await;
-        let (mode, name) = container.read(|r| (r.host.network.clone(), r.name.clone()));
-        check_mode(&mode, &network)?;
+        let (mode, name, cut_off) =
+            container.read(|r| (r.host.network.clone(), r.name.clone(), r.networks.contains_key("none")));
+        check_mode(&mode, cut_off, &network)?;
         if container.read(|r| r.networks.contains_key(&network.spec.name)) {
             let network = &network.spec.name;
             return Err(forbidden(format!("endpoint with name {name} already exists in network {network}")));
@@ -140,8 +141,8 @@ impl Engine {
     }
 }
 
-/// docker's refusals for containers without a network of their own.
-fn check_mode(mode: &NetworkMode, network: &Network) -> Result<()> {
+/// docker's refusals for containers without a network of their own, or that are to have none.
+fn check_mode(mode: &NetworkMode, cut_off: bool, network: &Network) -> Result<()> {
     match (mode, network.spec.driver) {
         (NetworkMode::Host | NetworkMode::Container(_), _) => Err(Error::invalid(
             "container sharing network namespace with another container or host cannot be connected to any other network",
@@ -149,7 +150,7 @@ fn check_mode(mode: &NetworkMode, network: &Network) -> Result<()> {
         (_, Driver::Host) => {
             Err(forbidden("container cannot be disconnected from host network or connected to host network"))
         }
-        (NetworkMode::None, _) | (_, Driver::Null) => Err(Error::invalid(
+        (_, driver) if cut_off || driver == Driver::Null => Err(Error::invalid(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
         )),
         _ => Ok(()),
