@@ -322,6 +322,24 @@ fn a_container_that_swaps_links_gets_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_first_process_that_has_gone_elsewhere() -> Result<()> {
+    let engine = shared()?;
+    let folder = engine.scratch("cp-chroot")?;
+    fs::write(folder.join("f"), "content")?;
+    let cli = engine.cli().in_folder(&folder);
+    let name = unique("chroot");
+    let script = "mkdir -p /jail/bin; cp /bin/busybox /jail/bin/sleep; touch /ready; exec chroot /jail /bin/sleep 1000";
+    cli.ok(["run", "-d", "--name", &name, "busybox", "sh", "-c", script])?;
+    eventually("the container's files", || cli.ok(["cp", &format!("{name}:/ready"), "ready"]).map(drop))?;
+    // What it calls its root is a folder of the container's: `cp` goes by the container's own.
+    cli.ok(["cp", "f", &format!("{name}:/etc/into")])?;
+    cli.ok(["cp", &format!("{name}:/etc/into"), "back"])?;
+    assert_eq!(fs::read_to_string(folder.join("back"))?, "content");
+    cli.ok(["rm", "-f", &name])?;
+    Ok(())
+}
+
+#[test]
 fn hostile_archives_stay_inside() -> Result<()> {
     let engine = shared()?;
     let folder = engine.scratch("cp-hostile")?;

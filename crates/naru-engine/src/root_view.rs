@@ -27,10 +27,10 @@ const TMPFS: i64 = 0x0102_1994;
 /// Where the root comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Base {
-    /// Layers, top first, read-only. A running container's writable layer may be the first.
+    /// Layers, top first, read-only; a container's writable layer may be the first.
     Layers(Vec<PathBuf>),
-    /// The mount that a running container has, by its first process.
-    Running(i32),
+    /// The mount that a running container has, by its first process. When that has gone elsewhere, these layers, if there are any.
+    Running(i32, Vec<PathBuf>),
     /// A mount of our own: nothing else may have one of the same folders meanwhile.
     Stopped(Rootfs),
 }
@@ -59,8 +59,8 @@ pub(crate) struct ViewPlan {
     pub readonly: bool,
     /// Parents first.
     pub places: Vec<Place>,
-    /// The running container's first process, for memory file systems.
-    pub pid: Option<i32>,
+    /// The ids of a running container in a user namespace.
+    pub ids: Option<IdMap>,
     /// A folder of the engine's that the root is put on, in the view's own namespace.
     pub at: PathBuf,
 }
@@ -102,14 +102,13 @@ impl View {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).system(what)?;
         let memory: Vec<&Path> =
             plan.places.iter().filter(|p| p.source.is_none()).map(|p| p.target.as_path()).collect();
-        let (base, memory) = match (&plan.base, plan.pid) {
-            (Base::Running(pid), _) => {
-                let (root, memory) = taken_from(*pid, &memory)?;
-                (root, memory)
-            }
-            // A container without any needs no look into its own namespace.
-            (base, Some(pid)) if !memory.is_empty() => (open_base(base)?, taken_from(pid, &memory)?.1),
-            (base, _) => (open_base(base)?, Vec::new()),
+        let (base, memory) = match &plan.base {
+            Base::Running(pid, layers) => match taken_from(*pid, &memory) {
+                Err(_) if !layers.is_empty() => (naru_runtime::mount_image(layers)?, Vec::new()),
+                taken => taken?,
+            },
+            Base::Layers(layers) => (naru_runtime::mount_image(layers)?, Vec::new()),
+            Base::Stopped(rootfs) => (naru_runtime::mount_root(rootfs)?, Vec::new()),
         };
         let change = MountChange { propagation: Some(MountPropagation::Private), ..MountChange::default() };
         let readonly = if plan.readonly { MountAttr::RDONLY } else { MountAttr::empty() };
@@ -127,7 +126,7 @@ impl View {
         let mut devices = Vec::new();
         let mut note = |tree: &OwnedFd| devices.extend(rustix::fs::fstat(tree).ok().map(|stat| stat.st_dev));
         opened.iter().filter(|(place, _)| place.source.is_none()).for_each(|(_, tree)| note(tree));
-        if matches!(plan.base, Base::Running(_)) {
+        if matches!(plan.base, Base::Running(..)) {
             note(&base);
         }
         let at = rustix::fs::open(&plan.at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -138,11 +137,7 @@ impl View {
                 tracing::debug!("{} is not shown: {error}", place.target.display());
             }
         }
-        let ids = match plan.pid {
-            Some(pid) if !devices.is_empty() => id_map(pid)?,
-            _ => None,
-        };
-        Ok(Self { root, ids: ids.map(|map| (devices, map)) })
+        Ok(Self { root, ids: plan.ids.clone().map(|map| (devices, map)) })
     }
 
     /// From now on this thread makes files as the container's root: a file system with translated ids has no others.
@@ -171,18 +166,6 @@ impl View {
         let (devices, map) = self.ids.clone()?;
         let map = Box::new(move |uid, gid| (inside(&map.uids, uid), inside(&map.gids, gid)));
         Some(naru_store::IdsOn { devices, map })
-    }
-}
-
-/// The root as a detached mount that only this process sees. Not for a running container's own mount: that takes a view.
-///
-/// # Errors
-/// When the kernel refuses.
-fn open_base(base: &Base) -> Result<OwnedFd> {
-    match base {
-        Base::Layers(layers) => Ok(naru_runtime::mount_image(layers)?),
-        Base::Stopped(rootfs) => Ok(naru_runtime::mount_root(rootfs)?),
-        Base::Running(_) => Err(Error::system("a running container's root is in its own mount namespace")),
     }
 }
 
@@ -215,7 +198,7 @@ fn taken_from(pid: i32, targets: &[&Path]) -> Result<(OwnedFd, Vec<Option<OwnedF
 /// # Errors
 /// When the kernel refuses the overlay.
 pub(crate) fn of_layers(layers: &[PathBuf]) -> Result<Root> {
-    open_base(&Base::Layers(layers.to_vec())).map(Root::from_fd)
+    Ok(Root::from_fd(naru_runtime::mount_image(layers)?))
 }
 
 /// A path of the host as a detached tree; `None` when it isn't there (any more).
@@ -267,24 +250,6 @@ fn attach(tree: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<()> {
     move_mount(tree, c"", place, c"", flags)
 }
 
-/// The id map of the process's user namespace; `None` where ids are the host's.
-fn id_map(pid: i32) -> Result<Option<IdMap>> {
-    let read = |kind: &str| -> Result<Vec<IdRange>> {
-        let text =
-            std::fs::read_to_string(format!("/proc/{pid}/{kind}_map")).system("cannot read the container's ids")?;
-        Ok(text.lines().filter_map(range).collect())
-    };
-    let map = IdMap { uids: read("uid")?, gids: read("gid")? };
-    let plain = |ranges: &[IdRange]| ranges.iter().all(|r| r.inside == r.outside);
-    Ok((!plain(&map.uids) || !plain(&map.gids)).then_some(map))
-}
-
-/// A line of `/proc/<pid>/uid_map` (user_namespaces(7)).
-fn range(line: &str) -> Option<IdRange> {
-    let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
-    Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
-}
-
 /// nobody (the kernel's overflow id), for what has no id in the container.
 const OVERFLOW: u32 = 65_534;
 
@@ -312,10 +277,9 @@ mod tests {
 
     #[test]
     fn ids_are_translated_by_range() {
-        let ranges: Vec<IdRange> =
-            ["0 100000 1000", "1000 5 1", "65534 70000 1"].into_iter().filter_map(range).collect();
+        let range = |inside, outside, count| IdRange { inside, outside, count };
+        let ranges = [range(0, 100_000, 1000), range(1000, 5, 1), range(65_534, 70_000, 1)];
         assert_eq!([0, 999, 1000, 65_534, 2000].map(|id| outside(&ranges, id)), [100_000, 100_999, 5, 70_000, 70_000]);
         assert_eq!([100_000, 100_999, 5, 7].map(|id| inside(&ranges, id)), [0, 999, 1000, OVERFLOW]);
-        assert_eq!(range("0 x 1"), None);
     }
 }

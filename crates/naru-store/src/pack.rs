@@ -43,12 +43,15 @@ pub fn pack_layer(upper: impl AsFd, out: impl Write) -> Result<()> {
     pack(upper, b"", Form::Layer, out)
 }
 
-/// Writes all that is below the directory `root`.
+/// Writes all that is below the directory `root`, with ids translated from the file systems' to the archive's.
 ///
 /// # Errors
 /// When a file can't be read, or `out` fails.
-pub fn pack_tree(root: impl AsFd, out: impl Write) -> Result<()> {
-    pack(root, b"", Form::Tree, out)
+pub fn pack_tree(root: impl AsFd, ids: Option<IdsOn>, out: impl Write) -> Result<()> {
+    let mut packer = Packer::new(b"", Form::Tree, out);
+    packer.ids = ids;
+    tree::walk(root.as_fd(), |node| packer.entry(node))?;
+    packer.finish()
 }
 
 /// Writes the entry `name` of the folder `parent`, and all below it, under the name `alias`. Under the alias `/` all names begin with a

@@ -153,7 +153,7 @@ fn a_tree_is_exported_as_it_is() {
                   mkdir $(printf 'n%.0s' $(seq 130)); touch $(printf 'n%.0s' $(seq 130))/$(printf 'm%.0s' $(seq 130))";
     assert!(Command::new("sh").args(["-ec", script, "sh", tree.to_str().unwrap()]).status().unwrap().success());
     let mut archive = Vec::new();
-    naru_store::pack_tree(Root::open_host(&tree).unwrap(), &mut archive).unwrap();
+    naru_store::pack_tree(Root::open_host(&tree).unwrap(), None, &mut archive).unwrap();
     std::fs::write(scratch.join("a.tar"), &archive).unwrap();
     let out = scratch.join("out");
     std::fs::create_dir(&out).unwrap();

@@ -5,6 +5,7 @@ use crate::Engine;
 use crate::channel_io::{BACKLOG, ChannelReader, ChannelWriter};
 use crate::root_view::{Base, Place, View, ViewPlan};
 use crate::types::{MountKind, NetworkMode, UnixNanos};
+use crate::user_spaces::IdLease;
 use bytes::Bytes;
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Result};
@@ -100,6 +101,41 @@ impl Engine {
         Ok((stat, receiver))
     }
 
+    /// All files of a container as an archive: its own, without volumes, as docker has it.
+    ///
+    /// # Errors
+    /// When there is no such container; a failure later comes out of the channel.
+    pub async fn export(self: &Arc<Self>, name: &str) -> Result<mpsc::Receiver<Result<Bytes>>> {
+        let container = self.containers.find(name)?;
+        let image = container.read(|r| r.image.clone());
+        if self.images.is_host(&image) {
+            return Err(Error::invalid(
+                "the files of a container of the image \"host\" are this machine's: they can't be exported",
+            ));
+        }
+        let layers: Vec<_> =
+            std::iter::once(self.files(&container.id, 0).upper).chain(self.images.lower_dirs(&image)?).collect();
+        let (pid, first_id) = container.read(|r| (r.state.pid, r.state.first_id));
+        let base =
+            if container.status().is_running() && pid > 0 { Base::Running(pid, layers) } else { Base::Layers(layers) };
+        let ids = first_id.map(|first| IdLease { first }.map());
+        let at = self.config.container_dir(&container.id).join("fs");
+        let plan = ViewPlan { base, readonly: true, places: Vec::new(), ids, at };
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        tokio::spawn(plan.run(move |view| {
+            let mut writer = ChannelWriter::new(sender.clone());
+            let root = view.root.try_clone()?;
+            let packed = naru_store::pack_tree(root, view.to_own(), &mut writer);
+            if let Err(error) = packed.and_then(|()| writer.flush().map_err(|e| Error::system(e.to_string()))) {
+                // A receiver that is gone needs no error.
+                let _ = sender.blocking_send(Err(error));
+            }
+            Ok(())
+        }));
+        self.container_event(&container, "export", &[]);
+        Ok(receiver)
+    }
+
     /// Unpacks an archive in a folder of a container.
     ///
     /// # Errors
@@ -161,10 +197,12 @@ impl Engine {
         let files = self.files(&record.id, 0);
         let lower = self.images.lower_dirs(&record.image)?;
         let host = self.images.is_host(&record.image);
-        let base = if running && (write || host) {
-            Base::Running(record.state.pid)
-        } else if running || (!write && !host && record.state.started_at > 0) {
-            Base::Layers(std::iter::once(files.upper).chain(lower).collect())
+        let all = || std::iter::once(files.upper.clone()).chain(lower.iter().cloned()).collect();
+        let base = if running {
+            let layers = if write || host { Vec::new() } else { all() };
+            Base::Running(record.state.pid, layers)
+        } else if !write && !host && record.state.started_at > 0 {
+            Base::Layers(all())
         } else if locked {
             let volatile = record.host.auto_remove;
             Base::Stopped(Rootfs::Overlay { lower, upper: files.upper, work: files.work, volatile })
@@ -176,8 +214,8 @@ impl Engine {
             places.extend(self.engine_files(&record)?);
         }
         let readonly = write && record.host.readonly_rootfs;
-        let pid = running.then_some(record.state.pid);
-        Ok(Some(ViewPlan { base, readonly, places, pid, at: self.config.container_dir(&record.id).join("fs") }))
+        let ids = record.state.first_id.filter(|_| running).map(|first| IdLease { first }.map());
+        Ok(Some(ViewPlan { base, readonly, places, ids, at: self.config.container_dir(&record.id).join("fs") }))
     }
 
     /// The files that the engine writes for a container.
