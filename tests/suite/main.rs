@@ -29,6 +29,7 @@ mod privileges;
 mod recovery;
 mod registry;
 mod restart;
+mod soak;
 mod space;
 mod tutorial;
 mod userns;

@@ -119,6 +119,7 @@ impl MonitorLink {
     async fn send(&self, frame: &[u8], descriptors: Vec<OwnedFd>) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| Error::system(format!("cannot ask the container's monitor: {e}"));
         let _writing = self.writing.lock().await;
+        naru_sys::fault::point();
         let mut rest = frame;
         let mut with: Vec<BorrowedFd<'_>> = descriptors.iter().map(|d| d.as_fd()).collect();
         while !rest.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::root::{open_beneath, read_limited};
 use crate::{Error, Result};
+use naru_sys::fault;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -59,6 +60,7 @@ fn replace(
     mode: Mode,
 ) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fault::point();
     let fd = rustix::fs::openat(dir, temporary, flags, mode).map_err(|e| Error::new("create", temporary, e))?;
     rustix::fs::fchmod(&fd, mode).map_err(|e| Error::new("chmod", temporary, e))?;
     let mut file = std::fs::File::from(fd);
@@ -66,7 +68,9 @@ fn replace(
     if durability == Durability::Synced {
         rustix::fs::fsync(&file).map_err(|e| Error::new("fsync", name, e))?;
     }
+    fault::point();
     rustix::fs::renameat(dir, temporary, dir, name).map_err(|e| Error::new("rename", name, e))?;
+    fault::point();
     if durability == Durability::Synced {
         sync_dir(dir)?;
     }
@@ -105,6 +109,7 @@ pub fn read(dir: impl AsFd, name: &str) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// unlinkat(2)'s.
 pub fn remove(dir: impl AsFd, name: &str, durability: Durability) -> Result<()> {
+    fault::point();
     match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
         Ok(()) if durability == Durability::Synced => sync_dir(dir),
         Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -86,7 +86,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
         Ok(Some(envelope.record))
     }
 
-    /// Every folder's name with its record; folders without one (left by an interrupted creation) come as `Ok(None)`.
+    /// For the start, before anyone writes. Every folder's name with its record; folders without one (left by an interrupted creation) come as `Ok(None)`.
     ///
     /// # Errors
     /// When the folder can't be listed; a single record's failure stands in its item.
@@ -95,9 +95,17 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
         Ok(names
             .into_iter()
             .filter_map(|n| n.into_string().ok())
+            .inspect(|id| self.sweep(id))
             .map(|id| (self.load(&id), id))
             .map(|(r, id)| (id, r))
             .collect())
+    }
+
+    /// Removes what writes that were cut off have left. What can't be removed is in nobody's way.
+    fn sweep(&self, id: &str) {
+        if let Ok(folder) = self.root.open_dir(id) {
+            let _ = durable::sweep(&folder);
+        }
     }
 
     /// Removes the folder of `id` and all in it.

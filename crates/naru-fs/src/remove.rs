@@ -172,6 +172,7 @@ fn open_dir(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<OwnedFd, Errno
 
 /// Unlinks what is no directory; `ISDIR` for a directory.
 fn unlink(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
+    naru_sys::fault::point();
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::PERM) if clear_flags(dir, name) => match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
@@ -183,6 +184,7 @@ fn unlink(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
 }
 
 fn rmdir(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
+    naru_sys::fault::point();
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::PERM) if clear_flags(dir, name) => rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR),
         other => other,

@@ -406,6 +406,7 @@ fn chmod_handle(fd: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
 
 /// mkdirat with exactly `mode`, whatever the umask.
 fn make_dir(parent: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> Result<(), Errno> {
+    naru_sys::fault::point();
     rustix::fs::mkdirat(parent, name, mode)?;
     let fd = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
     rustix::fs::fchmod(&fd, mode)

@@ -62,6 +62,7 @@ impl Blobs {
 
     /// Gives the file `name` in the folder `dir` its place among the blobs.
     pub(crate) fn adopt(&self, dir: &OwnedFd, name: &str, digest: &Digest) -> Result<()> {
+        naru_sys::fault::point();
         rustix::fs::renameat(dir, name, &self.root, digest.hex()).system(format!("publish blob {digest}"))
     }
 

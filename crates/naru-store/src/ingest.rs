@@ -382,6 +382,7 @@ impl UnpackedLayer {
     /// Step 4. Whether it was this call that published `name`.
     pub(crate) fn publish_layer(&self, layers: BorrowedFd<'_>, name: &str) -> Result<bool> {
         let unpack = &self.work.claim.store.unpack;
+        naru_sys::fault::point();
         match rustix::fs::renameat_with(unpack, &self.work.unpacking, layers, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),

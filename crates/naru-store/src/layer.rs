@@ -138,6 +138,7 @@ impl Layers {
             crate::store::write(&self.known).remove(chain);
         }
         let flags = RenameFlags::NOREPLACE;
+        naru_sys::fault::point();
         match rustix::fs::renameat_with(&self.root, name, trash, name, flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::EXIST) => Ok(remove_tree(&self.root, name)?),

@@ -9,6 +9,7 @@ mod call;
 pub mod clone;
 pub mod credentials;
 pub mod execve;
+pub mod fault;
 pub mod fds;
 pub mod interface;
 pub mod keyring;

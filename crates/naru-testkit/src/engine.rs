@@ -44,6 +44,8 @@ impl Target {
 pub struct EngineOptions {
     /// Arguments added to the daemon's command line.
     pub args: Vec<OsString>,
+    /// Program in the place of `NARU_BIN`'s.
+    pub program: Option<PathBuf>,
     /// Size in MiB of the file system that the data root is on: a tmpfs of its own. A folder on disk when unset.
     pub data_tmpfs_mib: Option<u32>,
 }
@@ -177,7 +179,8 @@ impl Engine {
         let world = self.world();
         let mut command = match self.target {
             Target::Naru => {
-                let mut command = world.command(naru_binary());
+                let program = self.options.program.clone().unwrap_or_else(naru_binary);
+                let mut command = world.command(program);
                 command.arg("daemon");
                 command
             }
@@ -211,10 +214,18 @@ impl Engine {
     /// # Errors
     /// When it doesn't come up; its log is in the error.
     pub fn launch(&self) -> Result<()> {
+        self.launch_with(&[])
+    }
+
+    /// As [`Engine::launch`], with variables in its environment.
+    ///
+    /// # Errors
+    /// When it doesn't come up; its log is in the error.
+    pub fn launch_with(&self, variables: &[(&str, &str)]) -> Result<()> {
         fs::write(self.folder.join("daemon.json"), "{}")?;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = self.daemon_command();
-        command.stdout(log.try_clone()?).stderr(log);
+        command.stdout(log.try_clone()?).stderr(log).envs(variables.iter().copied());
         let child = command.spawn().with_context(|| format!("start {:?}", self.target))?;
         *self.process.lock().map_err(|_| anyhow!("poisoned"))? = Some(child);
         // The inner result ends the wait at once: an engine that has ended will not answer any more.
@@ -283,6 +294,24 @@ impl Engine {
             let _ = child.wait();
         }
         ended
+    }
+
+    /// Waits for a daemon that ends by itself.
+    ///
+    /// # Errors
+    /// When it isn't running, or doesn't end.
+    pub fn wait_for_end(&self) -> Result<()> {
+        let mut child =
+            self.process.lock().map_err(|_| anyhow!("poisoned"))?.take().context("the engine is not running")?;
+        eventually("the engine to end", || match child.try_wait()? {
+            Some(_) => Ok(()),
+            None => bail!("it goes on"),
+        })
+    }
+
+    /// From now on another build is started.
+    pub fn replace_program(&mut self, program: PathBuf) {
+        self.options.program = Some(program);
     }
 
     /// Loads the busybox image as `busybox:latest`.

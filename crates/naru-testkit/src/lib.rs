@@ -13,6 +13,7 @@ mod engine;
 mod faults;
 pub mod http;
 pub mod image;
+pub mod invariants;
 mod pty;
 mod registry;
 mod tar;

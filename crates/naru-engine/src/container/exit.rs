@@ -53,6 +53,7 @@ impl Engine {
 
     /// The container has ended. Waiters are told before anything slow is done. Where its policy wants it to be started again, that follows.
     pub(crate) fn ended(self: &Arc<Self>, container: &Arc<Container>, record: &ExitRecord) {
+        naru_sys::fault::point();
         self.note_end(container, record);
         if container.read(|r| r.state.status) == Status::Restarting {
             self.schedule_restart(container);

@@ -3,8 +3,14 @@
 use super::Container;
 use crate::Engine;
 use crate::types::{Filters, RemoveOptions, Status};
-use naru_base::{Error, Id, Result};
+use naru_base::error::Context as _;
+use naru_base::{Class, Error, Id, Result};
+use naru_fs::Durability;
+use naru_sys::fault;
 use std::sync::Arc;
+
+/// In the folder of a container that is being removed: the anonymous volumes that go with it.
+const VOLUMES_FILE: &str = "volumes-to-remove.json";
 
 impl Engine {
     /// Removes a container.
@@ -59,37 +65,48 @@ impl Engine {
     fn remove_locked(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
         let id = container.id.as_str();
         let trash = self.config.trash_dir().join(id);
+        let anonymous: Vec<String> =
+            container.read(|r| r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect());
+        if volumes && !anonymous.is_empty() {
+            // Goes with the folder: an engine that finds that in the trash knows what else is to go.
+            let folder = self.records.folder(id).system("cannot open the container's folder")?;
+            naru_fs::durable::write_json(&folder, VOLUMES_FILE, &anonymous, Durability::Volatile)
+                .system("cannot write down the volumes to be removed")?;
+        }
+        fault::point();
         match std::fs::rename(self.config.container_dir(&container.id), &trash) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::system(format!("cannot remove container {id}: {e}")));
             }
             _ => {}
         }
+        fault::point();
         self.containers.remove(&container.id);
         self.images.store.release(id);
-        let anonymous: Vec<String> =
-            container.read(|r| r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect());
         self.container_event(container, "destroy", &[]);
         container.announce_removal();
         let engine = Arc::clone(self);
         let run_dir = self.config.exec_root.join("containers").join(id);
         let name = id.to_owned();
         tokio::task::spawn_blocking(move || {
-            if volumes {
-                for volume in anonymous {
-                    if let Err(error) = engine.remove_unused_volume(&volume) {
-                        tracing::warn!(volume, "{error}");
-                    }
-                }
-            }
+            fault::point();
             let _ = std::fs::remove_dir_all(run_dir);
             engine.empty_trash(&name);
         });
         Ok(())
     }
 
-    /// Removes one folder of the trash.
+    /// Removes one folder of the trash, and before it the volumes that are to go with it.
     pub(crate) fn empty_trash(&self, name: &str) {
+        let folder = naru_fs::Root::open_host(self.config.trash_dir().join(name));
+        let volumes = folder.and_then(|f| naru_fs::durable::read_json::<Vec<String>>(&f, VOLUMES_FILE));
+        for volume in volumes.ok().flatten().unwrap_or_default() {
+            if let Err(error) = self.remove_unused_volume(&volume)
+                && error.class() != Class::NotFound
+            {
+                tracing::warn!(volume, "{error}");
+            }
+        }
         let removed =
             naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
         if let Err(error) = removed {

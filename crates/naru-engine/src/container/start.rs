@@ -11,6 +11,7 @@ use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
 use naru_monitor::protocol::{Attach, ExitRecord, Request, Response, StartRequest};
 use naru_runtime::plan::Descriptors;
+use naru_sys::fault;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -123,9 +124,13 @@ impl Engine {
             resolver,
             hooks,
         };
+        fault::point();
         let monitor = self.spawner.spawn(self, container)?;
+        fault::point();
         let descriptors = in_order(joined, streams);
         let (answer, _) = monitor.request(Request::Start(Box::new(request)), descriptors).await?;
+        // A container that nobody has written down.
+        fault::point();
         match answer {
             Response::Started { pid, start_time, warnings } => {
                 for warning in warnings {
@@ -226,6 +231,7 @@ impl Engine {
     fn make_run_dir(&self, id: &naru_base::Id) -> Result<std::path::PathBuf> {
         use std::os::unix::fs::DirBuilderExt as _;
         let run_dir = self.config.exec_root.join("containers").join(id.as_str());
+        fault::point();
         match std::fs::DirBuilder::new().mode(0o700).create(&run_dir) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(Error::system(format!("cannot make the folder {}: {e}", run_dir.display())))

@@ -172,6 +172,7 @@ impl Socket {
         let first = self.sequence.wrapping_add(1);
         self.sequence = self.sequence.wrapping_add(batch.requests.len() as u32);
         batch.number(first);
+        naru_sys::fault::point();
         rustix::io::retry_on_intr(|| rustix::net::send(&self.fd, &batch.bytes, SendFlags::empty()))
             .map_err(|errno| Error::Socket { operation: "send", errno })?;
         Ok(first)

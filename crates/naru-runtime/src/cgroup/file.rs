@@ -8,6 +8,7 @@ use std::path::Path;
 
 /// Writes `value` in one call, as cgroupfs wants it.
 pub(super) fn write_raw(path: &Path, value: &str) -> Result<(), Errno> {
+    naru_sys::fault::point();
     let fd = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes())).map(drop)
 }

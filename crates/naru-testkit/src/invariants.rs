@@ -1,0 +1,115 @@
+//! Looks at everything that containers leave on a machine, and finds what nobody owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::engine::Engine;
+use crate::http::Http;
+
+/// Network pairs that the engine keeps ready.
+const WARM_NETWORKS: usize = 4;
+
+/// A container, as the engine shows it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whole id.
+    pub id: String,
+    /// docker's word.
+    pub state: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Seen {
+    /// Whether docker says that it runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "running" | "paused" | "restarting")
+    }
+
+    /// Whether there is a process.
+    pub fn has_process(&self) -> bool {
+        matches!(self.state.as_str(), "running" | "paused")
+    }
+}
+
+/// Every container by its name.
+///
+/// # Errors
+/// When the engine doesn't tell.
+pub fn see(http: &Http) -> Result<BTreeMap<String, Seen>> {
+    let list = http.get("/containers/json?all=1")?.json()?;
+    let mut seen = BTreeMap::new();
+    for container in list.as_array().context("a list")? {
+        let text = |key: &str| container[key].as_str().unwrap_or_default().to_owned();
+        let name = container["Names"][0].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+        let labels = serde_json::from_value(container["Labels"].clone()).unwrap_or_default();
+        seen.insert(name, Seen { id: text("Id"), state: text("State"), labels });
+    }
+    Ok(seen)
+}
+
+/// Every resource has an owner, and every container what it needs. `restless` tells of which containers nothing can be said, since they
+/// begin and end all the time.
+///
+/// # Errors
+/// With the first that hasn't.
+pub fn check(engine: &Engine, seen: &BTreeMap<String, Seen>, restless: impl Fn(&Seen) -> bool) -> Result<()> {
+    let ids = |wanted: &dyn Fn(&Seen) -> bool| -> BTreeSet<String> {
+        seen.values().filter(|s| wanted(s)).map(|s| s.id.clone()).collect()
+    };
+    let all = ids(&|_| true);
+    let running = ids(&|s| !restless(s) && s.has_process());
+    let maybe = ids(&restless);
+    let groups = groups(engine)?;
+    for id in &running {
+        ensure!(groups.contains(id), "container {id} has no cgroup");
+    }
+    for id in &groups {
+        ensure!(running.contains(id) || maybe.contains(id), "cgroup {id} has no container that runs");
+    }
+    let world = engine.world();
+    let monitors = world.processes()?.iter().filter(|p| p.contains("naru-monitor")).count();
+    let (least, most) = (running.len(), running.len() + maybe.len());
+    ensure!((least..=most).contains(&monitors), "{monitors} monitors for {least} to {most} containers");
+    let links = world.links()?.iter().filter(|l| l.starts_with("veth")).count();
+    ensure!(links <= most + WARM_NETWORKS, "{links} veth for at most {most} containers");
+    let mounts = world.new_mounts()?;
+    ensure!(mounts.is_empty(), "mounts are left: {mounts:?}");
+    let records = folders(&engine.data_root().join("containers"))?;
+    ensure!(records == all, "folders {records:?} for containers {all:?}");
+    let run = folders(&engine.exec_root().join("containers"))?;
+    ensure!(run.is_subset(&all), "run folders {run:?} for containers {all:?}");
+    let trash = folders(&engine.data_root().join("trash"))?;
+    ensure!(trash.is_empty(), "the trash has {trash:?}");
+    let temporary = temporaries(&engine.data_root())?;
+    ensure!(temporary.is_empty(), "temporary files are left: {temporary:?}");
+    Ok(())
+}
+
+/// The ids of containers that have a cgroup.
+fn groups(engine: &Engine) -> Result<BTreeSet<String>> {
+    let paths = engine.world().container_groups()?;
+    Ok(paths.iter().filter_map(|p| p.rsplit('/').next()).map(str::to_owned).collect())
+}
+
+fn folders(path: &Path) -> Result<BTreeSet<String>> {
+    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+    Ok(entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// What writes that were cut off have left beside records.
+fn temporaries(data_root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut look = vec![data_root.to_owned()];
+    let containers = data_root.join("containers");
+    look.extend(folders(&containers).unwrap_or_default().into_iter().map(|name| containers.join(name)));
+    for folder in look.iter().filter(|f| f.is_dir()) {
+        let names = folders(folder).unwrap_or_default();
+        let left = names.into_iter().filter(|name| name.starts_with(".tmp-"));
+        found.extend(left.map(|name| folder.join(name).display().to_string()));
+    }
+    Ok(found)
+}

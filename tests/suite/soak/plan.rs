@@ -1,0 +1,184 @@
+//! What a run does, decided before it begins.
+
+/// How many containers there can be.
+pub const NAMES: usize = 8;
+/// How many operations are done at once.
+const AT_ONCE: u64 = 4;
+
+/// What a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs until it is ended.
+    Steady,
+    /// Writes consecutive numbers, and runs until it is ended.
+    Counter,
+    /// Ends at once with code 3.
+    Short,
+    /// Runs until it is ended, and is removed then.
+    Fleeting,
+    /// Ends at once, and is removed then.
+    FleetingShort,
+    /// Runs until it is ended, and is started again unless a user stopped it.
+    Unless,
+    /// Fails at once, and is started again for ever.
+    Crashing,
+    /// Runs, and its health is checked all the time.
+    Checked,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 8] = [
+        Kind::Steady,
+        Kind::Counter,
+        Kind::Short,
+        Kind::Fleeting,
+        Kind::FleetingShort,
+        Kind::Unless,
+        Kind::Crashing,
+        Kind::Checked,
+    ];
+}
+
+/// One thing that a client does, or that befalls the engine. Numbers are containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Create(usize, Kind),
+    Start(usize),
+    Stop(usize),
+    Kill(usize),
+    Restart(usize),
+    Pause(usize),
+    Unpause(usize),
+    Remove(usize, bool),
+    Exec(usize),
+    Update(usize),
+    Logs(usize),
+    Inspect(usize),
+    List,
+    Prune,
+    /// The engine is killed so many milliseconds into the step.
+    KillEngine(u64),
+    /// Some monitor is.
+    KillMonitor(u64),
+    /// The first process of a container is, from outside.
+    KillInit(usize),
+}
+
+impl Op {
+    /// The container that it is about.
+    pub fn target(self) -> Option<usize> {
+        match self {
+            Op::Create(n, _)
+            | Op::Start(n)
+            | Op::Stop(n)
+            | Op::Kill(n)
+            | Op::Restart(n)
+            | Op::Pause(n)
+            | Op::Unpause(n)
+            | Op::Remove(n, _)
+            | Op::Exec(n)
+            | Op::Update(n)
+            | Op::Logs(n)
+            | Op::Inspect(n)
+            | Op::KillInit(n) => Some(n),
+            Op::List | Op::Prune | Op::KillEngine(_) | Op::KillMonitor(_) => None,
+        }
+    }
+
+    /// Whether things may fail beside it that must not fail otherwise.
+    pub fn is_disaster(self) -> bool {
+        matches!(self, Op::KillEngine(_) | Op::KillMonitor(_) | Op::KillInit(_))
+    }
+}
+
+/// Operations that are done at the same time.
+pub type Step = Vec<Op>;
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The one that the seed means.
+    pub fn random(seed: u64, operations: usize) -> Plan {
+        let mut random = Random(seed);
+        let (mut steps, mut count) = (Vec::new(), 0);
+        while count < operations {
+            let step = random.step();
+            count += step.len();
+            steps.push(step);
+        }
+        Plan { steps }
+    }
+}
+
+/// Splitmix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn name(&mut self) -> usize {
+        (self.next() % NAMES as u64) as usize
+    }
+
+    /// Mostly operations on containers of their own; sometimes all on one, so that they meet.
+    fn step(&mut self) -> Step {
+        let meet = (self.below(4) == 0).then(|| self.name());
+        let mut step: Step = Vec::new();
+        for _ in 0..=self.below(AT_ONCE) {
+            let mut name = meet.unwrap_or_else(|| self.name());
+            while meet.is_none() && step.iter().any(|op| op.target() == Some(name)) {
+                name = self.name();
+            }
+            step.push(self.op(name));
+        }
+        match self.below(10) {
+            0 => step.push(Op::KillEngine(self.below(40))),
+            1 => step.push(Op::KillMonitor(self.next() % 64)),
+            2 => step.extend([Op::KillEngine(self.below(40)), Op::KillMonitor(self.next() % 64)]),
+            3 => {
+                let name = self.name();
+                if !step.iter().any(|op| op.target() == Some(name)) {
+                    step.push(Op::KillInit(name));
+                }
+            }
+            _ => {}
+        }
+        step
+    }
+
+    fn op(&mut self, name: usize) -> Op {
+        match self.below(28) {
+            0..=5 => Op::Create(name, Kind::ALL[(self.next() % Kind::ALL.len() as u64) as usize]),
+            6..=11 => Op::Start(name),
+            12 | 13 => Op::Stop(name),
+            14 => Op::Kill(name),
+            15 | 16 => Op::Restart(name),
+            17 => Op::Pause(name),
+            18 => Op::Unpause(name),
+            19 => Op::Remove(name, false),
+            20 | 21 => Op::Remove(name, true),
+            22 => Op::Exec(name),
+            23 => Op::Update(name),
+            24 => Op::Logs(name),
+            25 => Op::Inspect(name),
+            26 => Op::List,
+            _ if self.below(4) == 0 => Op::Prune,
+            _ => Op::List,
+        }
+    }
+}
