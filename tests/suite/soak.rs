@@ -22,14 +22,13 @@ use std::time::Instant;
 const OPERATIONS: usize = 600;
 const SEED: u64 = 20_251_128;
 /// How often a plan that failed is tried in a shorter form.
-const SHRINK_TRIES: usize = 40;
+const SHRINK_TRIES: u64 = 40;
 
 #[test]
 fn nothing_is_lost_and_nothing_is_left() -> Result<()> {
     if only_naru("dockerd makes no such promise") {
         return Ok(());
     }
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("NARU_SOAK_SEED").unwrap_or(SEED);
     let operations = number("NARU_SOAK_OPERATIONS").and_then(|n| usize::try_from(n).ok()).unwrap_or(OPERATIONS);
     let plan = Plan::random(seed, operations);
@@ -50,9 +49,13 @@ fn nothing_is_lost_and_nothing_is_left() -> Result<()> {
     }
 }
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Leaves out what isn't needed for a failure: ever smaller pieces, from the beginning on.
 fn shrink(mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
-    let mut tries = SHRINK_TRIES;
+    let mut tries = number("NARU_SOAK_SHRINK").unwrap_or(SHRINK_TRIES);
     let mut piece = (steps.len() / 2).max(1);
     loop {
         let mut at = 0;

@@ -55,6 +55,7 @@ impl Engine {
                 if !r.state.has_process() {
                     // It was being started when the engine died.
                     r.state.begin(state.pid, state.start_time, &self.boot_id, crate::clock::now());
+                    r.state.stopped_by_hand = false;
                 }
             });
             let frozen = self.cgroup(container).and_then(|c| c.is_frozen()).unwrap_or(false);

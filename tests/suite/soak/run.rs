@@ -141,9 +141,9 @@ fn resynchronise(model: &mut Model, seen: &BTreeMap<String, Seen>) {
     }
 }
 
-/// The name of a container.
+/// The name of a container: no beginning of an id.
 fn name(at: usize) -> String {
-    format!("c{at}")
+    format!("soak-{at}")
 }
 
 fn do_op(engine: &Engine, http: &Http, op: Op) -> Result<Done> {
@@ -186,7 +186,7 @@ fn do_op(engine: &Engine, http: &Http, op: Op) -> Result<Done> {
                 let words = title.split(['\0', ' ']);
                 let is_id = |word: &&str| word.len() == 12 && word.bytes().all(|b| b.is_ascii_hexdigit());
                 let id = words.filter(is_id).last().unwrap_or_default().to_owned();
-                let before = pid_of(http, &id);
+                let before = child_of(pid);
                 // One that has just ended is no failure.
                 Command::new("kill").args(["-9", pid]).output()?;
                 await_end(http, &id, before)?;
@@ -210,6 +210,15 @@ fn pid_of(http: &Http, id: &str) -> u64 {
     let answer = http.get(&format!("/containers/{id}/json")).ok().and_then(|a| a.json().ok());
     let state = answer.map(|v| v["State"].clone()).filter(|state| state["Status"] == "running");
     state.and_then(|state| state["Pid"].as_u64()).unwrap_or(0)
+}
+
+/// The first process of a monitor's container, as the world numbers it (`NSpid` of proc_pid_status(5)); 0 for none.
+fn child_of(monitor: &str) -> u64 {
+    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap_or_default();
+    let first = children.split_whitespace().next().unwrap_or_default().to_owned();
+    let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    numbers.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Waits until the engine has heard of a process's death: what it shows before that is of the past.

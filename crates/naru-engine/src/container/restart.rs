@@ -55,8 +55,10 @@ impl Engine {
         if !container.holds_restart_ticket(ticket) || container.status() != Status::Restarting {
             return;
         }
-        if container.read(|r| r.state.by_policy && !restart_policy::is_set(&r.host.restart)) {
-            // The policy has been taken away meanwhile.
+        if container
+            .read(|r| r.state.stopped_by_hand || (r.state.by_policy && !restart_policy::is_set(&r.host.restart)))
+        {
+            // Stopped, or its policy has been taken away, meanwhile.
             self.give_up_restart(container);
             return;
         }

@@ -43,6 +43,8 @@ impl Engine {
         container.change(|r| {
             r.state.restart_count = 0;
             r.state.backoff_ms = 0;
+            // Not at a start by policy: a stop may come while that is under way, and holds.
+            r.state.stopped_by_hand = false;
         });
         self.start_again(container).await
     }
@@ -155,7 +157,7 @@ impl Engine {
         let now = clock::now();
         // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync, but where a policy starts it then.
         let durability = container.change(|r| {
-            let news = r.state.started_at == 0 || r.state.stopped_by_hand;
+            let by_hand = r.state.restart_count == 0;
             r.state.begin(pid, start_time, &self.boot_id, now);
             r.state.first_id = first_id;
             super::health::after_change(r, true);
@@ -163,7 +165,7 @@ impl Engine {
                 r.state.sandbox_id = sandbox.id.clone();
                 r.state.attached = sandbox.attached.clone();
             }
-            if news && restart_policy::is_set(&r.host.restart) { Durability::Synced } else { Durability::Volatile }
+            if by_hand && restart_policy::is_set(&r.host.restart) { Durability::Synced } else { Durability::Volatile }
         });
         container.set_monitor(Some(monitor));
         let networks: Vec<String> = sandbox.as_ref().map(|s| s.attached.keys().cloned().collect()).unwrap_or_default();

@@ -120,7 +120,6 @@ impl State {
         self.error.clear();
         self.oom_killed = false;
         self.started_at = now;
-        self.stopped_by_hand = false;
     }
 
     /// It is frozen.
@@ -164,6 +163,7 @@ impl State {
     /// It is to be started by this engine, which has just begun.
     pub(crate) fn await_engine_start(&mut self, now: UnixNanos) {
         self.enter(Status::Restarting);
+        self.stopped_by_hand = false;
         self.restart_at = now;
     }
 

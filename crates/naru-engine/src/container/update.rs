@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::types::RestartPolicy;
-use naru_base::{Error, Result, name};
+use naru_base::{Class, Error, Result, name};
 use naru_fs::Durability;
 use naru_runtime::plan::Resources;
 
@@ -56,10 +56,12 @@ impl Engine {
         let mut warnings = Vec::new();
         if container.read(|r| r.state.has_process()) {
             let mut cgroup = self.cgroup(&container)?;
-            cgroup
-                .update(&container.read(|r| completed(&limits, &r.host.resources)))
-                .map_err(|error| error.context(format!("Cannot update container {}", container.id)))?;
-            warnings = cgroup.take_warnings();
+            match cgroup.update(&container.read(|r| completed(&limits, &r.host.resources))) {
+                Ok(()) => warnings = cgroup.take_warnings(),
+                // It ends just now: the limits are those of its next run.
+                Err(error) if self.unless_ended(&container, error.clone()).class() == Class::Conflict => {}
+                Err(error) => return Err(error.context(format!("Cannot update container {}", container.id))),
+            }
         }
         container.change(|r| {
             merge(&mut r.host.resources, limits);
