@@ -25,6 +25,7 @@ mod networks;
 mod oci;
 mod oci_callers;
 mod oci_config;
+mod ports;
 mod privileges;
 mod recovery;
 mod registry;

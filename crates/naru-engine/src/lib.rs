@@ -20,6 +20,7 @@ mod log_file;
 mod monitor_link;
 mod network_types;
 mod networks;
+mod ports;
 mod prune;
 mod reconcile;
 mod root_view;
@@ -111,6 +112,7 @@ pub struct Engine {
     pub(crate) execs: exec::Execs,
     pub(crate) images: image::Images,
     pub(crate) networks: networks::Networks,
+    pub(crate) ports: ports::Ports,
     pub(crate) volumes: volumes::Volumes,
     pub(crate) image_use: budget::ImageUse,
     pub(crate) events: Events,
@@ -167,6 +169,7 @@ impl Engine {
             id,
             boot_id: info::boot_id(),
             networks,
+            ports: ports::Ports::default(),
             volumes: volumes::Volumes::open(config.data_root.join("volumes"))?,
             image_use: budget::ImageUse::open(&config.data_root),
             containers,

@@ -115,8 +115,12 @@ impl Networks {
         let specs: Vec<_> = self.all().iter().filter(|n| n.has_endpoints()).map(|n| n.spec.clone()).collect();
         let endpoints: Vec<_> = live
             .iter()
-            .flat_map(|record| record.state.attached.values())
-            .map(|endpoint| naru_net::LiveEndpoint { endpoint: endpoint.clone(), ports: Vec::new() })
+            .flat_map(|record| {
+                let ports =
+                    std::iter::once(crate::ports::rules(&record.state.ports)).chain(std::iter::repeat(Vec::new()));
+                record.state.attached.values().cloned().zip(ports)
+            })
+            .map(|(endpoint, ports)| naru_net::LiveEndpoint { endpoint, ports })
             .collect();
         let removed = self.host.reconcile(&specs, &endpoints)?;
         for failure in removed.failures {
@@ -139,6 +143,11 @@ impl Networks {
             );
         }
         Ok(())
+    }
+
+    /// The host's side.
+    pub(crate) fn host(&self) -> &HostNet {
+        &self.host
     }
 
     /// By whole id, name, or unique beginning of an id.

@@ -35,6 +35,7 @@ impl Engine {
         // Asked now: one that was taken up may have ended since.
         let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
         let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
+        live.iter().for_each(|r| self.take_up_ports(r));
         self.networks.reconcile(&live)?;
         self.remove_leftovers();
         Networks::refill(self);

@@ -35,6 +35,8 @@ pub(crate) struct Monitor {
     pub(crate) health: Option<Health>,
     /// Execs whose end nobody heard.
     pub(crate) ended_execs: VecDeque<(String, i32)>,
+    /// What is kept for as long as the container runs.
+    pub(crate) held: Vec<OwnedFd>,
     /// A start has failed: there is nothing more to do.
     pub(crate) failed: bool,
     events: Vec<Event>,
@@ -239,6 +241,7 @@ impl Monitor {
         container.end_remains();
         self.execs.iter_mut().for_each(Session::reap);
         self.tell_ended_execs(|_| true);
+        self.held.clear();
         let Some(container) = &mut self.container else { return };
         let record = container.end(exit_code, self.health.take().as_ref());
         container.main.set_told();

@@ -70,6 +70,9 @@ pub enum Request {
     Attach(Attach),
     /// Run a further process. {the stream, when `attach` is there}. Answer: [`Response::Started`] or a failure.
     Exec(Box<ExecRequest>),
+    /// Keep what comes with this until the container has ended, in place of what was kept before: the host's ports that lead to it.
+    /// {any number}
+    Hold,
     /// Set a terminal's size.
     Resize {
         /// The exec, or the container itself.

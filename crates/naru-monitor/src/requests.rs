@@ -22,6 +22,10 @@ impl Monitor {
             Request::Start(start) => (self.start(*start, descriptors), Vec::new()),
             Request::Attach(attach) => (self.attach(attach, descriptors), Vec::new()),
             Request::Exec(exec) => (self.exec(*exec, descriptors), Vec::new()),
+            Request::Hold => {
+                self.held = descriptors;
+                (Response::Done, Vec::new())
+            }
             Request::Resize { exec, rows, columns } => (self.resize(exec.as_deref(), rows, columns), Vec::new()),
             Request::Signal { exec, signal } => (self.signal(exec.as_deref(), signal), Vec::new()),
             Request::Resolve(resolver) => (self.resolve(*resolver), Vec::new()),

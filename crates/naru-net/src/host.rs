@@ -2,13 +2,14 @@
 
 mod attach;
 mod bridge;
+mod gate;
 mod ports;
 mod reconcile;
 
 pub use reconcile::{LiveEndpoint, Removed};
 
 use crate::ipam::{self, InUse, Leases};
-use crate::nft::{BridgeRules, Nft, Rules, STRANGERS};
+use crate::nft::{BridgeRules, GateRules, Nft, Rules, STRANGERS};
 use crate::rtnl::Rtnl;
 use crate::spec::Addresses;
 use crate::{Endpoint, Error, Instance, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
@@ -45,6 +46,7 @@ struct Firewall {
     nft: Nft,
     networks: BTreeMap<Id, BridgeRules>,
     ports: BTreeSet<Published>,
+    gate: GateRules,
     close_forwarding: bool,
     /// The table has been made by this process.
     made: bool,
@@ -71,8 +73,9 @@ impl HostNet {
     pub fn open(instance: Instance) -> naru_base::Result<Self> {
         let mut nft = Nft::open()?;
         let close_forwarding = nft.has_chain(&instance.table(), STRANGERS).unwrap_or(false);
+        let gate = GateRules { out: instance.gate(), way_in: instance.gate_in(), into: None };
         let firewall =
-            Firewall { nft, networks: BTreeMap::new(), ports: BTreeSet::new(), close_forwarding, made: false };
+            Firewall { nft, networks: BTreeMap::new(), ports: BTreeSet::new(), gate, close_forwarding, made: false };
         Ok(Self {
             instance,
             ipv6: sysctl::has_ipv6(),
@@ -185,6 +188,7 @@ impl HostNet {
         let rules = Rules {
             networks: firewall.networks.values().cloned().collect(),
             ports: firewall.ports.iter().cloned().collect(),
+            gate: firewall.gate.clone(),
             close_forwarding: firewall.close_forwarding,
         };
         firewall.nft.replace(&table, &rules)?;

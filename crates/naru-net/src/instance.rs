@@ -53,6 +53,17 @@ impl Instance {
         self.table()
     }
 
+    /// The interface on which first packets from outside come back to the host once its own rules have let them in (see
+    /// `host::gate`): `naru-gate`, or `nrgate-<name>`.
+    pub fn gate(&self) -> String {
+        if self.name.is_empty() { "naru-gate".into() } else { format!("nrgate-{}", self.name) }
+    }
+
+    /// The other end of the pair, into which they are sent: `naru-gate-in`, or `nrgin-<name>`.
+    pub fn gate_in(&self) -> String {
+        if self.name.is_empty() { "naru-gate-in".into() } else { format!("nrgin-{}", self.name) }
+    }
+
     /// What stands in the alias of this engine's bridges, before the network's id.
     pub(crate) fn alias_prefix(&self) -> String {
         format!("naru:{}:", self.name)
@@ -78,6 +89,8 @@ mod tests {
         for (a, b) in [(&main, &one), (&one, &two), (&main, &two)] {
             assert_ne!(a.default_bridge(), b.default_bridge());
             assert_ne!(a.table(), b.table());
+            assert_ne!(a.gate(), b.gate());
+            assert!(a.gate().len() <= 15 && a.gate_in().len() <= 15 && a.gate() != a.gate_in());
             assert!(!a.alias("x").starts_with(&b.alias_prefix()));
         }
         assert_eq!(one.default_bridge().len(), 11);

@@ -16,6 +16,7 @@
 
 mod error;
 pub mod etc;
+mod hold;
 mod host;
 mod instance;
 pub mod ipam;
@@ -31,6 +32,7 @@ mod subnet6;
 mod sysctl;
 
 pub use error::{Error, Result};
+pub use hold::{HeldPorts, port_user};
 pub use host::{HostNet, LiveEndpoint, Removed};
 pub use instance::Instance;
 pub use mac::Mac;

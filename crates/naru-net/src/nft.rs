@@ -8,7 +8,7 @@ mod names;
 mod ruleset;
 mod transaction;
 
-pub use ruleset::{BridgeRules, Rules};
+pub use ruleset::{BridgeRules, GateRules, Rules};
 
 pub(crate) use ruleset::STRANGERS;
 
@@ -17,6 +17,8 @@ use crate::netlink::Socket;
 
 /// `NFPROTO_INET`: both IPv4 and IPv6.
 const FAMILY_INET: u8 = 1;
+/// `NFPROTO_IPV4`.
+const FAMILY_IPV4: u8 = 2;
 /// `NFNL_SUBSYS_NFTABLES` in a message kind.
 const SUBSYSTEM: u16 = 10 << 8;
 

@@ -1,6 +1,8 @@
 //! Links, addresses and routes of one network namespace (rtnetlink(7)).
 
 mod address;
+mod gate;
+mod hairpin;
 mod link;
 mod route;
 

@@ -303,6 +303,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// As docker writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
     /// Its number in an IP header.
     pub fn number(self) -> u8 {
         match self {

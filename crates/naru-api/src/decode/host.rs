@@ -65,9 +65,6 @@ pub(crate) fn decode(
     let published = !port_bindings.is_empty() || (host.publish_all_ports && !config.exposed_ports.is_empty());
     if published && host.network_mode == "host" {
         warnings.push("Published ports are discarded when using host network mode".into());
-    } else if published {
-        warnings
-            .push("Publishing ports is not available yet: the container is reachable by its own address only".into());
     }
     let log = log_settings(host)?;
     let mounts = mounts::mounts(host)?;

@@ -147,11 +147,6 @@ impl Engine {
         crate::log_config::parse(&host.log)?;
         super::health::check(config)?;
         self.check_namespaces(config, host)?;
-        if host.port_bindings.values().any(|b| !b.is_empty()) || host.publish_all {
-            warnings.push(
-                "Publishing ports is not supported by this engine yet: the ports are not reachable from outside".into(),
-            );
-        }
         Ok(())
     }
 

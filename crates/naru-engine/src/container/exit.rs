@@ -74,6 +74,7 @@ impl Engine {
         });
         // Told twice.
         let Some(lasted) = lasted else { return };
+        self.close_ports(container);
         container.set_monitor(None);
         self.give_back_mounted(container, container.id.as_str());
         if record.oom_killed {

@@ -99,6 +99,7 @@ impl Engine {
         user: Option<UserSpace>,
         attaches: Vec<(Attach, OwnedFd)>,
     ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
+        let mut ports = self.open_ports(container, sandbox).await?;
         self.write_files(container, sandbox)?;
         self.take_mounted(container, container.id.to_string()).await?;
         let (mut plan, joined) = self.plan(container, sandbox, user)?;
@@ -137,6 +138,9 @@ impl Engine {
             Response::Started { pid, start_time, warnings } => {
                 for warning in warnings {
                     tracing::warn!(container = container.id.short(), "{warning}");
+                }
+                if let Some(ports) = &mut ports {
+                    ports.keep(&monitor).await;
                 }
                 Ok((monitor, pid, start_time))
             }

@@ -44,6 +44,9 @@ pub(crate) struct State {
     /// The host's id of its root, while it runs in another user namespace than the host's.
     #[serde(default)]
     pub first_id: Option<u32>,
+    /// The host's ports that lead to it while it runs.
+    #[serde(default)]
+    pub ports: Vec<crate::ports::PublishedPort>,
     /// Pause before the restart that came last or is to come, in milliseconds; 0 when there was none.
     #[serde(default)]
     pub backoff_ms: u64,
@@ -75,6 +78,7 @@ impl Default for State {
             sandbox_id: String::new(),
             attached: BTreeMap::new(),
             first_id: None,
+            ports: Vec::new(),
             backoff_ms: 0,
             restart_at: 0,
             by_policy: false,

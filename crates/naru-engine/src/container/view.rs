@@ -47,7 +47,7 @@ impl Engine {
             mounts: record.mounts.into_iter().map(|m| m.view).collect(),
             endpoints,
             sandbox_id: record.state.sandbox_id,
-            ports: std::collections::BTreeMap::new(),
+            ports: crate::ports::shown(&record.state.ports),
             exec_ids: self.execs.running_in(&record.id),
             lower: image.layer_dirs,
             size_rw: None,

@@ -129,6 +129,7 @@ impl Engine {
     /// What follows from another set of networks: the way out, the container's files, and its name server.
     async fn network_changed(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         let Some(sandbox) = container.sandbox() else { return Ok(()) };
+        self.move_ports(container, &sandbox).await?;
         let (engine, changed) = (Arc::clone(self), Arc::clone(container));
         crate::image::blocking(move || {
             let record = changed.read(Clone::clone);

@@ -2,12 +2,14 @@
 
 use super::{HostNet, lock};
 use crate::{Published, Result, sysctl};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 impl HostNet {
     /// Publishes ports of an endpoint, all or none: the host's ports lead to the container, for other hosts, for the host
     /// itself (127.0.0.1 included, where the bind address covers it) and for containers.
     ///
+    /// For other hosts they are open as far as the host's own rules for incoming packets let them in (see `host::gate`).
     /// The ports are not held against other processes of the host: bind them before.
     ///
     /// # Errors
@@ -19,10 +21,15 @@ impl HostNet {
         if ports.iter().any(|p| p.host_ip == Ipv4Addr::UNSPECIFIED || p.host_ip.is_loopback()) {
             self.route_loopback(ports)?;
         }
+        let gate = self.ensure_gate()?;
         let mut firewall = lock(&self.firewall);
         if let Some(taken) = ports.iter().find(|p| firewall.ports.iter().any(|o| clash(o, p))) {
             let text = format!("Bind for {}:{} failed: port is already allocated", taken.host_ip, taken.host_port);
             return Err(naru_base::Error::conflict(text));
+        }
+        if firewall.gate.into != Some(gate) {
+            firewall.gate.into = Some(gate);
+            firewall.made = false;
         }
         firewall.ports.extend(ports.iter().cloned());
         let result = self.change_rules(&mut firewall, |nft, table| nft.add_ports(table, ports));
@@ -30,6 +37,15 @@ impl HostNet {
             firewall.ports.retain(|p| !ports.contains(p));
         }
         Ok(result?)
+    }
+
+    /// Lets the container at this endpoint reach itself by a published port, which goes out of its bridge where it came in when
+    /// br_netfilter is on.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn reflect(&self, endpoint: &crate::Endpoint) -> naru_base::Result<()> {
+        Ok(lock(&self.rtnl).set_hairpin(&endpoint.host_ifname)?)
     }
 
     /// Withdraws ports. One that is not published is no error. Connections that are open stay open.
@@ -42,7 +58,10 @@ impl HostNet {
         if known.is_empty() {
             return Ok(());
         }
-        Ok(self.change_rules(&mut firewall, |nft, table| nft.remove_ports(table, &known))?)
+        let left = |ip: &Ipv4Addr| firewall.ports.iter().any(|p| p.container_ip == *ip);
+        let gone: BTreeSet<Ipv4Addr> = known.iter().map(|p| p.container_ip).filter(|ip| !left(ip)).collect();
+        let gone: Vec<Ipv4Addr> = gone.into_iter().collect();
+        Ok(self.change_rules(&mut firewall, |nft, table| nft.remove_ports(table, &known, &gone))?)
     }
 
     /// Lets the host's own connections to 127.0.0.1 leave by the bridges of these ports. The table's guard drops what comes

@@ -36,8 +36,16 @@ impl HostNet {
     /// Only when the kernel can't be asked at all; failures of single steps are in [`Removed::failures`].
     pub fn reconcile(&self, networks: &[NetworkSpec], endpoints: &[LiveEndpoint]) -> naru_base::Result<Removed> {
         let mut removed = Removed::default();
+        let gate = match endpoints.iter().any(|e| !e.ports.is_empty()).then(|| self.ensure_gate()) {
+            Some(Err(e)) => {
+                removed.failures.push(e.to_string());
+                None
+            }
+            other => other.and_then(crate::Result::ok),
+        };
         {
             let mut firewall = lock(&self.firewall);
+            firewall.gate.into = gate;
             firewall.ports = endpoints.iter().flat_map(|e| e.ports.iter().cloned()).collect::<BTreeSet<_>>();
             firewall.networks.retain(|id, _| networks.iter().any(|n| n.id == *id));
             firewall.networks.extend(networks.iter().filter_map(|n| n.rules().map(|r| (n.id.clone(), r))));
@@ -96,7 +104,9 @@ impl HostNet {
         lock(&self.live).clear();
         let mut removed = Removed::default();
         self.remove_orphans(&[], &[], &mut removed)?;
+        self.remove_gate()?;
         let mut firewall = lock(&self.firewall);
+        firewall.gate.into = None;
         firewall.networks.clear();
         firewall.ports.clear();
         firewall.made = false;

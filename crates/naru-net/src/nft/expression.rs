@@ -1,6 +1,7 @@
 //! Rules as lists of expressions (linux/netfilter/nf_tables.h), in the forms that the nft program can print.
 
 use crate::netlink::Attrs;
+use std::net::Ipv4Addr;
 
 /// A register: 1 to 4 are of 16 bytes, 8 to 23 of 4 bytes in the same memory (so 8 is the start of 1, 9 follows).
 type Register = u32;
@@ -68,8 +69,11 @@ enum Compare {
 const ESTABLISHED_OR_RELATED: u32 = 0b110;
 /// `IPS_DST_NAT`.
 const DESTINATION_NAT: u32 = 0x20;
+/// A connection's first packet.
+const NEW: u32 = 0b1000;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
+const UDP: u8 = 17;
 
 #[derive(Debug, Clone)]
 struct Expression {
@@ -196,6 +200,13 @@ impl Rule {
         self.payload(1, end.offset(), 4, FIRST).lookup(set, false)
     }
 
+    /// (source address, destination address) is in the set.
+    pub fn addresses_in(self, set: &str) -> Self {
+        self.payload(1, End::Source.offset(), 4, FIRST)
+            .payload(1, End::Destination.offset(), 4, FIRST_4)
+            .lookup(set, false)
+    }
+
     /// The address is a loopback one (127.0.0.0/8).
     pub fn loopback(self, end: End) -> Self {
         self.payload(1, end.offset(), 1, FIRST).compare(Compare::Equal, vec![127])
@@ -204,6 +215,11 @@ impl Rule {
     /// The packet is of a connection that was let through before, or one that came out of such.
     pub fn established(self) -> Self {
         self.with("ct", vec![(1, Value::Number(FIRST)), (2, Value::Number(0))]).any_bit(ESTABLISHED_OR_RELATED)
+    }
+
+    /// The packet is the first of its connection.
+    pub fn new_connection(self) -> Self {
+        self.with("ct", vec![(1, Value::Number(FIRST)), (2, Value::Number(0))]).any_bit(NEW)
     }
 
     /// The packet's connection had its destination rewritten: it goes to a published port.
@@ -223,18 +239,65 @@ impl Rule {
         .compare(Compare::Equal, LOCAL.to_ne_bytes().to_vec())
     }
 
-    /// Rewrites the destination to what the map holds for (address, protocol, port), if anything. Ends the rule.
-    pub fn redirect_by_address(self, map: &str) -> Self {
+    /// (address, protocol, port) of the destination is in the set.
+    pub fn destination_in(self, set: &str) -> Self {
+        self.destination().lookup(set, false)
+    }
+
+    /// (protocol, port) of the destination is in the set.
+    pub fn port_in(self, set: &str) -> Self {
+        self.port().lookup(set, false)
+    }
+
+    fn destination(self) -> Self {
         self.payload(1, End::Destination.offset(), 4, FIRST)
             .meta(Meta::TransportProtocol, FIRST_4)
             .payload(2, 2, 2, FIRST_8)
-            .map(map)
-            .destination_nat()
+    }
+
+    fn port(self) -> Self {
+        self.meta(Meta::TransportProtocol, FIRST).payload(2, 2, 2, FIRST_4)
+    }
+
+    /// The packet is UDP.
+    pub fn udp(self) -> Self {
+        self.meta(Meta::TransportProtocol, FIRST).compare(Compare::Equal, vec![UDP])
+    }
+
+    /// Lets an IPv4 packet be cut into fragments again.
+    pub fn may_fragment(self) -> Self {
+        const FLAGS: (u32, u32, u32) = (1, 6, 2);
+        const ALL_BUT_DONT_FRAGMENT: [u8; 2] = [0xbf, 0xff];
+        let mask = vec![
+            (1, Value::Number(FIRST)),
+            (2, Value::Number(FIRST)),
+            (3, Value::Number(FLAGS.2)),
+            (4, Value::Data(ALL_BUT_DONT_FRAGMENT.to_vec())),
+            (5, Value::Data(vec![0; 2])),
+        ];
+        // From register 1, with the header's own checksum (at 10) kept true.
+        let write = [(2, FLAGS.0), (3, FLAGS.1), (4, FLAGS.2), (5, FIRST), (6, 1), (7, 10)];
+        self.payload(FLAGS.0, FLAGS.1, FLAGS.2, FIRST)
+            .with("bitwise", mask)
+            .with("payload", write.into_iter().map(|(kind, value)| (kind, Value::Number(value))).collect())
+    }
+
+    /// Sends a copy, which no connection is kept for, by the interface numbered `device` towards `to`.
+    pub fn copy_to(self, to: Ipv4Addr, device: u32) -> Self {
+        let load = |register, data: &[u8]| vec![(1, Value::Number(register)), (2, Value::Data(data.to_vec()))];
+        self.with("immediate", load(FIRST, &to.octets()))
+            .with("immediate", load(SECOND, &device.to_ne_bytes()))
+            .with("dup", vec![(1, Value::Number(FIRST)), (2, Value::Number(SECOND))])
+    }
+
+    /// Rewrites the destination to what the map holds for (address, protocol, port), if anything. Ends the rule.
+    pub fn redirect_by_address(self, map: &str) -> Self {
+        self.destination().map(map).destination_nat()
     }
 
     /// Rewrites the destination to what the map holds for (protocol, port), if anything. Ends the rule.
     pub fn redirect_by_port(self, map: &str) -> Self {
-        self.meta(Meta::TransportProtocol, FIRST).payload(2, 2, 2, FIRST_4).map(map).destination_nat()
+        self.port().map(map).destination_nat()
     }
 
     fn destination_nat(self) -> Self {

@@ -1,6 +1,6 @@
 //! What other tables do to our packets.
 
-use super::{Nft, SUBSYSTEM};
+use super::{FAMILY_IPV4, Nft, SUBSYSTEM};
 use crate::Result;
 use crate::netlink::{attribute, read_u32, text};
 
@@ -12,7 +12,6 @@ const CHAIN_POLICY: u16 = 5;
 const HOOK_NUMBER: u16 = 1;
 const FORWARD: u32 = 2;
 const DROP: u32 = 0;
-const FAMILY_IPV4: u8 = 2;
 
 /// A chain: (table, name, family, hook, policy).
 #[derive(Debug)]

@@ -1,15 +1,23 @@
 //! An engine's table: a fixed set of rules over sets and maps, so that a network or a published port is an element.
 //!
 //! ```text
-//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish`)
-//! publish      prerouting, nat      destination of published ports, by (address, protocol, port), then by (protocol, port)
-//! publish-host output, nat          the same for the host's own connections
+//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`)
+//! publish      prerouting, nat      what comes out of a bridge or out of the gate: to-container
+//! publish-host output, nat          the host's own connections: to-container
+//! to-container                      destination of published ports, by (address, protocol, port), then by (protocol, port)
 //! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address; IPv6 by the bridge it comes from
 //! forward      forward, filter      from-bridge, to-bridge, strangers
 //! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
 //! between                           same network with ICC, or a published port; all else is dropped
 //! to-bridge                         answers and published ports; all else is dropped
 //! strangers                         answers, other bridges; all else is dropped (only when the engine turned forwarding on)
+//! ```
+//!
+//! and, in a table of the same name for IPv4 alone, because `dup` is only there:
+//!
+//! ```text
+//! gate         input, after all     a connection's first packet for a published port goes through the gate (see `host::gate`)
+//! uncut        output, raw          a copy on its way into the gate may be cut into fragments, as its datagram was
 //! ```
 //!
 //! A packet that another table drops stays dropped: nftables' accept only ends the chain that says it. So the host's own
@@ -20,9 +28,11 @@ use super::expression::{End, Interface, Rule, Verdict};
 use super::transaction::{Element, Hook, Set, Transaction, Type};
 use crate::{Published, Result, Subnet};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
@@ -35,6 +45,12 @@ const PUBLISH_HOST: Hook = Hook { kind: "nat", number: OUTPUT, priority: -99 };
 const MASQUERADE: Hook = Hook { kind: "nat", number: POSTROUTING, priority: 101 };
 const FORWARD_FILTER: Hook = Hook { kind: "filter", number: FORWARD, priority: 1 };
 
+/// Behind every filter of the host (0, firewalld's 10, security 50, nat 100): what comes here has been let in.
+const GATE: Hook = Hook { kind: "filter", number: INPUT, priority: 300 };
+const UNCUT: Hook = Hook { kind: "filter", number: OUTPUT, priority: -300 };
+/// An address that is nobody's (RFC 7600's range): the copy's next hop, which the gate's pair has no need to look for.
+const BEHIND_THE_GATE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
+
 /// The chain that drops packets between interfaces of which none is ours; it is there only when it shall.
 pub(crate) const STRANGERS: &str = "strangers";
 
@@ -46,6 +62,8 @@ const TALKING: Set =
 const SUBNETS: Set = Set { name: "subnets", key: &[Type::Ipv4], data: None, interval: true };
 /// Bridges of networks whose IPv6 packets get the host's address on the way out, whatever source they claim.
 const MASQUERADED6: Set = Set { name: "masqueraded6", key: NAME, data: None, interval: false };
+/// Containers with published ports, each with itself: how a packet looks that one of them sends to itself.
+const SELVES: Set = Set { name: "selves", key: &[Type::Ipv4, Type::Ipv4], data: None, interval: false };
 const PORTS: Set = Set {
     name: "ports",
     key: &[Type::Ipv4, Type::Protocol, Type::Port],
@@ -58,6 +76,21 @@ const PORTS_ANY: Set = Set {
     data: Some(&[Type::Ipv4, Type::Port]),
     interval: false,
 };
+
+/// The sets beside the maps, in the table of IPv4 alone: the same keys.
+const GATED: Set = Set { data: None, ..PORTS };
+const GATED_ANY: Set = Set { data: None, ..PORTS_ANY };
+
+/// The gate, as the rules name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GateRules {
+    /// The interface on which packets come out of it.
+    pub out: String,
+    /// The interface by which they go in.
+    pub way_in: String,
+    /// Its number; none as long as no port is published.
+    pub into: Option<u32>,
+}
 
 /// What the rules must know of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +116,8 @@ pub struct Rules {
     pub networks: Vec<BridgeRules>,
     /// The published ports.
     pub ports: Vec<Published>,
+    /// The gate.
+    pub gate: GateRules,
     /// Drop forwarded packets that have nothing to do with our bridges: for a host that forwarded nothing before the engine
     /// turned forwarding on.
     pub close_forwarding: bool,
@@ -98,17 +133,21 @@ impl Nft {
         transaction.add_table();
         transaction.delete_table();
         transaction.add_table();
-        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &MASQUERADED6, &PORTS, &PORTS_ANY] {
+        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &MASQUERADED6, &SELVES, &PORTS, &PORTS_ANY] {
             transaction.add_set(set);
         }
         add_chains(&mut transaction, rules.close_forwarding);
-        add_rules(&mut transaction, rules.close_forwarding);
+        add_rules(&mut transaction, rules);
+        transaction.for_ipv4(|t| {
+            t.add_table();
+            t.delete_table();
+            t.add_table();
+            add_gate(t, &rules.gate);
+        });
         for network in &rules.networks {
             network_elements(network).iter().for_each(|(set, e)| transaction.add_elements(set, e));
         }
-        for (set, elements) in port_elements(&rules.ports) {
-            transaction.add_elements(set, &elements);
-        }
+        add_ports(&mut transaction, &rules.ports);
         transaction.commit(self)
     }
 
@@ -138,20 +177,20 @@ impl Nft {
     /// `EEXIST` when one of them leads elsewhere already, `ENOENT` when somebody has deleted the table.
     pub fn add_ports(&mut self, table: &str, ports: &[Published]) -> Result<()> {
         let mut transaction = Transaction::new(table);
-        for (set, elements) in port_elements(ports) {
-            transaction.add_elements(set, &elements);
-        }
+        add_ports(&mut transaction, ports);
         transaction.commit(self)
     }
 
-    /// Withdraws ports, all or none.
+    /// Withdraws ports, all or none. `gone` are the containers of which none is left.
     ///
     /// # Errors
     /// `EEXIST` when one of them leads elsewhere, `ENOENT` when somebody has deleted the table.
-    pub fn remove_ports(&mut self, table: &str, ports: &[Published]) -> Result<()> {
+    pub fn remove_ports(&mut self, table: &str, ports: &[Published], gone: &[Ipv4Addr]) -> Result<()> {
         let mut transaction = Transaction::new(table);
+        transaction.delete_elements(SELVES.name, &selves(gone.iter().copied()));
         for (set, elements) in port_elements(ports) {
             transaction.delete_elements(set, &elements);
+            transaction.for_ipv4(|t| t.delete_elements(set, &gated(elements)));
         }
         transaction.commit(self)
     }
@@ -161,7 +200,12 @@ impl Nft {
     /// # Errors
     /// As the kernel says.
     pub fn delete_table(&mut self, table: &str) -> Result<()> {
-        match Transaction::new(table).commit_deletion(self) {
+        let mut transaction = Transaction::new(table);
+        transaction.for_ipv4(|t| {
+            t.add_table();
+            t.delete_table();
+        });
+        match transaction.commit_deletion(self) {
             Err(e) if e.errno() == Some(Errno::NOENT) => Ok(()),
             other => other,
         }
@@ -177,18 +221,63 @@ fn add_chains(transaction: &mut Transaction<'_>, close_forwarding: bool) {
         ("forward", FORWARD_FILTER),
     ];
     base.into_iter().for_each(|(name, hook)| transaction.add_chain(name, Some(hook)));
-    ["from-bridge", "between", "to-bridge"].into_iter().for_each(|name| transaction.add_chain(name, None));
+    ["to-container", "from-bridge", "between", "to-bridge"]
+        .into_iter()
+        .for_each(|name| transaction.add_chain(name, None));
     if close_forwarding {
         transaction.add_chain(STRANGERS, None);
     }
 }
 
-fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
+/// The chain that hands over to the gate what the host has let in.
+fn add_gate(transaction: &mut Transaction<'_>, gate: &GateRules) {
+    transaction.add_set(&GATED);
+    transaction.add_set(&GATED_ANY);
+    transaction.add_chain("gate", Some(GATE));
+    let Some(into) = gate.into else { return };
+    let rules = [
+        // Nothing that has come out of it goes in again.
+        Rule::new().interface_is(Interface::Input, &gate.out).verdict(Verdict::Drop),
+        Rule::new().new_connection().destination_in(GATED.name).copy_to(BEHIND_THE_GATE, into).verdict(Verdict::Drop),
+        Rule::new().new_connection().port_in(GATED_ANY.name).copy_to(BEHIND_THE_GATE, into).verdict(Verdict::Drop),
+    ];
+    rules.iter().for_each(|rule| transaction.add_rule("gate", rule));
+    // `dup` forbids it, and a datagram that came in fragments would be refused.
+    transaction.add_chain("uncut", Some(UNCUT));
+    transaction.add_rule("uncut", &Rule::new().interface_is(Interface::Output, &gate.way_in).udp().may_fragment());
+}
+
+fn selves(addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<Element> {
+    addresses.map(|a| element([a.octets(), a.octets()].concat())).collect()
+}
+
+fn add_ports(transaction: &mut Transaction<'_>, ports: &[Published]) {
+    let containers: BTreeSet<Ipv4Addr> = ports.iter().map(|p| p.container_ip).collect();
+    transaction.add_elements(SELVES.name, &selves(containers.into_iter()));
+    for (set, elements) in port_elements(ports) {
+        transaction.add_elements(set, &elements);
+        transaction.for_ipv4(|t| t.add_elements(set, &gated(elements)));
+    }
+}
+
+/// The keys of a map's elements.
+fn gated(mut elements: Vec<Element>) -> Vec<Element> {
+    elements.iter_mut().for_each(|e| e.data = None);
+    elements
+}
+
+fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
     use Interface::{Input, Output};
     use Verdict::{Accept, Drop, Jump};
     let bridges = BRIDGES.name;
+    let gate = all.gate.out.as_str();
     let mut rules: Vec<(&str, Rule)> = vec![
         ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(End::Destination).verdict(Drop)),
+        ("publish", Rule::new().interface_in(Input, bridges).verdict(Jump("to-container"))),
+        ("publish", Rule::new().interface_is(Input, gate).verdict(Jump("to-container"))),
+        ("publish-host", Rule::new().verdict(Jump("to-container"))),
+        ("to-container", Rule::new().ipv4().destined_here().redirect_by_address(PORTS.name)),
+        ("to-container", Rule::new().ipv4().destined_here().redirect_by_port(PORTS_ANY.name)),
         ("masquerade", Rule::new().interface_is(Output, "lo").verdict(Accept)),
         (
             "masquerade",
@@ -208,10 +297,14 @@ fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
                 .interfaces_in(TALKING.name)
                 .masquerade(),
         ),
+        // A bridge that shows its frames to the firewall (br_netfilter) sends such a packet back by itself, and the rule above does
+        // not see where it came in.
+        ("masquerade", Rule::new().ipv4().addresses_in(SELVES.name).masquerade()),
         // The host's own connections to 127.0.0.1 at a published port.
         ("masquerade", Rule::new().ipv4().loopback(End::Source).interface_in(Output, bridges).masquerade()),
         ("forward", Rule::new().interface_in(Input, bridges).verdict(Jump("from-bridge"))),
         ("forward", Rule::new().interface_in(Output, bridges).verdict(Jump("to-bridge"))),
+        ("forward", Rule::new().interface_is(Input, gate).interface_not_in(Output, bridges).verdict(Drop)),
         ("from-bridge", Rule::new().established().verdict(Accept)),
         ("from-bridge", Rule::new().interface_in(Output, bridges).verdict(Jump("between"))),
         ("from-bridge", Rule::new().interface_in(Input, INTERNAL.name).verdict(Drop)),
@@ -223,11 +316,7 @@ fn add_rules(transaction: &mut Transaction<'_>, close_forwarding: bool) {
         ("to-bridge", Rule::new().published().verdict(Accept)),
         ("to-bridge", Rule::new().verdict(Drop)),
     ];
-    for chain in ["publish", "publish-host"] {
-        rules.push((chain, Rule::new().ipv4().destined_here().redirect_by_address(PORTS.name)));
-        rules.push((chain, Rule::new().ipv4().destined_here().redirect_by_port(PORTS_ANY.name)));
-    }
-    if close_forwarding {
+    if all.close_forwarding {
         rules.push((STRANGERS, Rule::new().established().verdict(Accept)));
         // Bridges are those of other engines and of virtual machines, which have their own rules.
         rules.push((STRANGERS, Rule::new().interface_kind(Input, "bridge").verdict(Accept)));

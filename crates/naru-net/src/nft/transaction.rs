@@ -1,7 +1,7 @@
 //! The messages of one nftables transaction (linux/netfilter/nf_tables.h): all take effect, or none.
 
 use super::expression::Rule;
-use super::{FAMILY_INET, Nft, SUBSYSTEM};
+use super::{FAMILY_INET, FAMILY_IPV4, Nft, SUBSYSTEM};
 use crate::Result;
 use crate::netlink::{ACK, APPEND, Attrs, Batch, CREATE};
 
@@ -101,10 +101,11 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-/// A transaction on one table.
+/// A transaction on one table, and on the table of the same name for IPv4 alone.
 #[derive(Debug)]
 pub(super) struct Transaction<'a> {
     table: &'a str,
+    family: u8,
     batch: Batch,
     sets: u32,
 }
@@ -113,12 +114,19 @@ impl<'a> Transaction<'a> {
     pub fn new(table: &'a str) -> Self {
         let mut batch = Batch::new();
         batch.push("begin nftables transaction", BATCH_BEGIN, 0, &header(0, SUBSYSTEM >> 8), |_| {});
-        Self { table, batch, sets: 0 }
+        Self { table, family: FAMILY_INET, batch, sets: 0 }
+    }
+
+    /// What `work` adds is for the table of IPv4 alone, whose rules may do what the common one's may not (`dup`).
+    pub fn for_ipv4(&mut self, work: impl FnOnce(&mut Self)) {
+        self.family = FAMILY_IPV4;
+        work(self);
+        self.family = FAMILY_INET;
     }
 
     fn push(&mut self, operation: &'static str, kind: u16, flags: u16, attributes: impl FnOnce(&mut Attrs<'_>)) {
         let table = self.table;
-        self.batch.push(operation, kind, flags, &header(FAMILY_INET, 0), |a| {
+        self.batch.push(operation, kind, flags, &header(self.family, 0), |a| {
             a.text(1, table);
             attributes(a);
         });

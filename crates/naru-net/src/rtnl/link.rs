@@ -6,34 +6,34 @@ use crate::{Error, Mac, Result};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const RTM_SETLINK: u16 = 19;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
-const INFO_KIND: u16 = 1;
-const INFO_DATA: u16 = 2;
+pub(super) const INFO_KIND: u16 = 1;
+pub(super) const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
-const VETH_INFO_PEER: u16 = 1;
+pub(super) const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const BR_FORWARD_DELAY: u16 = 1;
 const BRPORT_ISOLATED: u16 = 33;
 const AF_INET6: u16 = 10;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_NONE: u8 = 1;
-const IFF_UP: u32 = 1;
+pub(super) const IFF_UP: u32 = 1;
 const RTM_NEWNEIGH: u16 = 28;
 const NDA_LLADDR: u16 = 2;
 const AF_BRIDGE: u8 = 7;
@@ -143,7 +143,7 @@ pub struct Macvlan<'a> {
 }
 
 /// `struct ifinfomsg`.
-fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(super) fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());

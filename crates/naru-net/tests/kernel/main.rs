@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests stand outside of test functions")]
 
 mod firewall;
+mod gate;
 mod lifecycle;
 mod pool;
 mod traffic;

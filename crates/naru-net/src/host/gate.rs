@@ -1,0 +1,44 @@
+//! The gate: how the host's own rules for incoming packets hold for published ports.
+//!
+//! A packet whose destination is rewritten before routing is forwarded to its container and never meets the host's rules for
+//! incoming packets: that is how docker opens ports which ufw or firewalld keep closed. Here only what comes from a container
+//! or from the host itself is rewritten at once. Anybody else's first packet is left as it is, so that it meets the host's
+//! rules with its true addresses and ports. What they let in reaches a chain behind all of them, which sends a copy into one
+//! end of a veth pair and drops the packet. The copy comes out of the other end, as if it had just arrived: now its
+//! destination is rewritten, and it is forwarded. From then on the connection is known, and its packets go straight to the
+//! container. So a packet of a connection takes the detour once, and the client's address is kept.
+
+use super::{HostNet, lock};
+use crate::{Result, sysctl};
+
+impl HostNet {
+    /// Makes the pair unless it is there; the number of the end into which packets go.
+    pub(super) fn ensure_gate(&self) -> Result<u32> {
+        let (into, out) = (self.instance.gate_in(), self.instance.gate());
+        let alias = self.instance.alias("gate");
+        let mut rtnl = lock(&self.rtnl);
+        let index = match (rtnl.link(&into)?, rtnl.link(&out)?) {
+            (Some(into), Some(_)) => into.index,
+            // Half a pair is no pair: somebody else has one of the names.
+            _ => rtnl.create_gate(&into, &out, &alias)?,
+        };
+        if self.ipv6 {
+            for name in [&into, &out] {
+                sysctl::ensure(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+            }
+        }
+        // The source of what comes out is not behind this interface. 2 is "behind any", and wins over a stricter setting for all.
+        sysctl::ensure(&format!("ipv4/conf/{out}/rp_filter"), "2")?;
+        sysctl::ensure(&format!("ipv4/conf/{out}/forwarding"), "1")?;
+        Ok(index)
+    }
+
+    /// Removes the pair.
+    pub(super) fn remove_gate(&self) -> Result<()> {
+        let mut rtnl = lock(&self.rtnl);
+        match rtnl.link(&self.instance.gate_in())? {
+            Some(link) => rtnl.delete_links(&[link.index]),
+            None => Ok(()),
+        }
+    }
+}
