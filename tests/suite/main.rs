@@ -6,6 +6,7 @@ mod bad_input;
 mod cdi;
 mod containers;
 mod cp;
+mod credentials;
 mod devices;
 mod dns;
 mod exec;

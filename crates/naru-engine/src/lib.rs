@@ -37,6 +37,7 @@ pub use check::{CheckReport, Problem};
 pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
+pub use naru_registry::Rule as RegistryRule;
 pub use user_spaces::parse_ids;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
@@ -70,6 +71,10 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// Where CDI specifications are, the most important place last.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Mirrors and blocks by the beginning of an image's name.
+    pub registry_rules: Vec<RegistryRule>,
+    /// Folder with certificates by registry; `None` for docker's.
+    pub registry_certs: Option<PathBuf>,
     /// Where images are searched for; `None` for the hub's index.
     pub index: Option<String>,
     /// Whether containers that don't say get a user namespace of their own ([`types::UserMode::Auto`]) or not.
@@ -149,9 +154,14 @@ impl Engine {
         let mut registry = naru_registry::Config {
             mirrors: config.registry_mirrors.clone(),
             insecure: config.insecure_registries.clone(),
+            rules: config.registry_rules.clone(),
             proxies: naru_registry::Proxies::from_env(),
             ..naru_registry::Config::default()
         };
+        registry.insecure.extend(config.registry_rules.iter().filter(|r| r.insecure).map(|r| r.registry().to_owned()));
+        if let Some(folder) = &config.registry_certs {
+            registry.certs_dir.clone_from(folder);
+        }
         if let Some(index) = &config.index {
             registry.index.clone_from(index);
         }

@@ -247,7 +247,7 @@ impl Session {
     }
 
     fn blob_call(&self, endpoint: &Endpoint, method: Method, digest: &Digest) -> Result<Call> {
-        let url = endpoint.url(&self.path(&format!("blobs/{digest}")))?;
+        let url = endpoint.url(&self.path(endpoint.repository.as_deref(), &format!("blobs/{digest}")))?;
         Ok(Call::new(method, url, endpoint.trust.clone()).header(ACCEPT_ENCODING, "identity"))
     }
 }

@@ -3,11 +3,13 @@
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::endpoint::{self, Endpoint, Target, is_hub};
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
+use crate::rules;
 use crate::session::{Scope, Session};
 use crate::token::TokenCache;
 use crate::transport::Transport;
 use naru_base::Reference;
+use naru_base::reference::DEFAULT_DOMAIN;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,15 +50,35 @@ impl Client {
         Session::new(self.clone(), reference.clone(), auth, scope)
     }
 
-    /// Where the repositories of `domain` are, best first.
-    pub(crate) fn targets(&self, domain: &str, scope: Scope) -> Vec<Target> {
-        let mirrors: &[String] = if is_hub(domain) && scope == Scope::Pull { &self.0.config.mirrors } else { &[] };
-        let own = Target::Registry(domain.to_owned());
-        mirrors.iter().cloned().map(Target::Mirror).chain([own]).collect()
+    /// Where a repository is, best first.
+    pub(crate) fn targets(&self, reference: &Reference, scope: Scope) -> Vec<Target> {
+        let own = Target::Registry(reference.domain().to_owned());
+        if scope != Scope::Pull {
+            return vec![own];
+        }
+        let name = rules::name_of(reference);
+        let mut targets = rules::find(&self.0.config.rules, &name).map(|r| r.targets(&name)).unwrap_or_default();
+        if targets.is_empty() && is_hub(reference.domain()) {
+            let mirror = |url: &String| Target::Mirror { url: url.clone(), repository: None };
+            targets = self.0.config.mirrors.iter().map(mirror).collect();
+        }
+        targets.push(own);
+        targets
+    }
+
+    /// Refuses `name`, a registry or a whole name without tag, when its registry is not to be asked.
+    pub(crate) fn check_blocked(&self, name: &str) -> Result<()> {
+        match rules::find(&self.0.config.rules, name) {
+            Some(rule) if rule.blocked => Err(Failure::Blocked { name: name.to_owned(), prefix: rule.prefix.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Where `target` answers, found out at most every few minutes.
     pub(crate) async fn endpoint(&self, target: &Target) -> Result<Arc<Endpoint>> {
+        if let Target::Registry(registry) = target {
+            self.check_blocked(if is_hub(registry) { DEFAULT_DOMAIN } else { registry })?;
+        }
         let known = self.endpoints().get(target).filter(|(t, _)| t.elapsed() < ENDPOINT_LIFE).map(|(_, e)| e.clone());
         if let Some(known) = known {
             return Ok(known);

@@ -3,6 +3,7 @@
 use crate::auth::HUB_SERVER_ADDRESS;
 use crate::proxy::Proxies;
 use crate::resolver::ResolverConfig;
+use crate::rules::Rule;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub struct Config {
     /// Registries (`host[:port]` or CIDR) without a verified certificate: https unverified, then http.
     /// `127.0.0.0/8` and `::1` always are.
     pub insecure: Vec<String>,
+    /// Mirrors and blocks by the beginning of a name; where one has mirrors, `mirrors` doesn't count.
+    pub rules: Vec<Rule>,
     /// Holds `<host[:port]>/*.crt` (more authorities) and `*.cert` with `*.key` (client certificates).
     pub certs_dir: PathBuf,
     /// The HTTP proxies.
@@ -42,6 +45,7 @@ impl Default for Config {
         Self {
             mirrors: Vec::new(),
             insecure: Vec::new(),
+            rules: Vec::new(),
             certs_dir: PathBuf::from("/etc/docker/certs.d"),
             proxies: Proxies::default(),
             user_agent: concat!("naru/", env!("CARGO_PKG_VERSION")).to_owned(),

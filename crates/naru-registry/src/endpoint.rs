@@ -20,6 +20,8 @@ pub(crate) struct Endpoint {
     pub(crate) trust: Trust,
     /// Whether it never gets credentials.
     pub(crate) mirror: bool,
+    /// The repository's name there, when it isn't its own.
+    pub(crate) repository: Option<String>,
     /// What it wants, if it wants something.
     pub(crate) challenge: Option<Challenge>,
 }
@@ -37,8 +39,18 @@ impl Endpoint {
 pub(crate) enum Target {
     /// The registry of this name.
     Registry(String),
-    /// A mirror of Docker Hub, by its URL.
-    Mirror(String),
+    /// A mirror, by its URL; with the repository's name there, when that is another.
+    Mirror { url: String, repository: Option<String> },
+}
+
+impl Target {
+    /// The repository's name there, when it isn't its own.
+    pub(crate) fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Registry(_) => None,
+            Self::Mirror { repository, .. } => repository.as_deref(),
+        }
+    }
 }
 
 /// The host names that mean Docker Hub.
@@ -50,8 +62,9 @@ pub(crate) fn is_hub(host: &str) -> bool {
 pub(crate) async fn discover(transport: &Transport, config: &Config, target: &Target) -> Result<Endpoint> {
     let mut failed = None;
     for (base, trust) in candidates(config, target).await {
-        let mirror = matches!(target, Target::Mirror(_));
-        let mut endpoint = Endpoint { base, trust, mirror, challenge: None };
+        let mirror = matches!(target, Target::Mirror { .. });
+        let repository = target.repository().map(str::to_owned);
+        let mut endpoint = Endpoint { base, trust, mirror, repository, challenge: None };
         match ping(transport, &endpoint).await {
             Ok(challenge) => {
                 endpoint.challenge = challenge;
@@ -67,7 +80,7 @@ pub(crate) async fn discover(transport: &Transport, config: &Config, target: &Ta
 async fn candidates(config: &Config, target: &Target) -> Vec<(String, Trust)> {
     let host = match target {
         Target::Registry(host) if is_hub(host) => return of_url(config, &config.hub).await,
-        Target::Mirror(url) => return of_url(config, url).await,
+        Target::Mirror { url, .. } => return of_url(config, url).await,
         Target::Registry(host) => host,
     };
     if is_insecure(config, host).await {

@@ -33,6 +33,9 @@ pub(crate) enum Failure {
     /// The content to upload can't be read.
     #[error("read content to upload: {0}")]
     Source(String),
+    /// A rule of ours forbids it.
+    #[error("registry of {name} is blocked by the engine's configuration (rule for {prefix:?})")]
+    Blocked { name: String, prefix: String },
     /// Our own settings are the reason.
     #[error("{0}")]
     Local(String),
@@ -133,7 +136,9 @@ impl Failure {
     fn class(&self) -> Class {
         match self {
             Self::Transport { .. } => Class::Unavailable,
-            Self::NoCredentials { .. } => Class::Unauthorized,
+            // Not "unauthorized", as in dockerd: docker's client would ask for an account on its standard input.
+            Self::NoCredentials { .. } => Class::System,
+            Self::Blocked { .. } => Class::Forbidden,
             Self::Unsupported(_) => Class::InvalidParameter,
             Self::Protocol { .. } | Self::Digest { .. } | Self::Source(_) | Self::Local(_) => Class::System,
             Self::Refused { status, .. } => match (self.code().unwrap_or_default(), status.as_u16()) {

@@ -31,7 +31,7 @@ impl Session {
     pub async fn tags(&self) -> naru_base::Result<Vec<String>> {
         let mut failed = None;
         for target in self.targets() {
-            let path = format!("{}?n={PAGE_SIZE}", self.path("tags/list"));
+            let path = format!("{}?n={PAGE_SIZE}", self.path(target.repository(), "tags/list"));
             match self.patiently(|| self.pages(target, None, &path, |_| true, usize::MAX)).await {
                 Ok(found) => return Ok(found),
                 Err(e) if self.falls_through(target, &e) => failed = Some(e),

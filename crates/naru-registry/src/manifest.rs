@@ -158,7 +158,7 @@ impl Session {
 
     async fn put_manifest_at(&self, target: &Target, name: &str, media_type: &str, bytes: &Bytes) -> Result<Digest> {
         let make = |e: &crate::endpoint::Endpoint| {
-            let url = e.url(&self.path(&format!("manifests/{name}")))?;
+            let url = e.url(&self.path(e.repository.as_deref(), &format!("manifests/{name}")))?;
             let mut call = Call::new(Method::PUT, url, e.trust.clone()).header(CONTENT_TYPE, media_type);
             call.patient = true;
             Ok(call.bytes(bytes.clone()))
@@ -176,7 +176,7 @@ impl Session {
     }
 
     fn manifest_call(&self, endpoint: &crate::endpoint::Endpoint, method: Method, name: &str) -> Result<Call> {
-        let url = endpoint.url(&self.path(&format!("manifests/{name}")))?;
+        let url = endpoint.url(&self.path(endpoint.repository.as_deref(), &format!("manifests/{name}")))?;
         let call = Call::new(method, url, endpoint.trust.clone());
         Ok(ACCEPTED.iter().fold(call, |call, accepted| call.header(ACCEPT, accepted)))
     }

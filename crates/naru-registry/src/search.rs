@@ -64,7 +64,7 @@ impl Client {
         let host = index.parse().map(|u: Uri| location::host_port(&u)).unwrap_or_default();
         let insecure = endpoint::is_insecure(self.config(), &host).await;
         let trust = if insecure { Trust::Anybody } else { Trust::Verified(host.clone()) };
-        let base = Endpoint { base: index, trust, mirror: false, challenge: None };
+        let base = Endpoint { base: index, trust, mirror: false, repository: None, challenge: None };
         match self.search_v1(&base, term, limit, auth).await {
             Err(e) if e.is_missing() && !is_hub(&host) => {
                 let named = self.search_catalog(&host, term, limit, auth).await?;

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::endpoint::{Endpoint, Target};
 use crate::errors::{Failure, Request, Result, Transport as Kind};
 use crate::location;
+use crate::rules;
 use crate::token::Grant;
 use crate::transport::{Answer, Call};
 use http::HeaderValue;
@@ -40,7 +41,7 @@ struct Inner {
 
 impl Session {
     pub(crate) fn new(client: Client, reference: Reference, auth: Auth, scope: Scope) -> Self {
-        let targets = client.targets(reference.domain(), scope);
+        let targets = client.targets(&reference, scope);
         Self(Arc::new(Inner { client, reference, auth, scope, targets, first: AtomicUsize::new(0) }))
     }
 
@@ -61,7 +62,7 @@ impl Session {
 
     /// Whether to go on with the next target after `failure`; a mirror that isn't there is not asked again.
     pub(crate) fn falls_through(&self, target: &Target, failure: &Failure) -> bool {
-        if !matches!(target, Target::Mirror(_)) {
+        if !matches!(target, Target::Mirror { .. }) {
             return false;
         }
         tracing::info!(?target, %failure, "mirror failed");
@@ -78,23 +79,23 @@ impl Session {
         Target::Registry(self.0.reference.domain().to_owned())
     }
 
-    /// `repository:<path>:<actions>` for this session.
-    pub(crate) fn own_scope(&self) -> String {
+    /// `repository:<path>:<actions>` for this session at `target`.
+    pub(crate) fn scope_at(&self, target: &Target) -> String {
         let actions = match self.0.scope {
             Scope::Pull => "pull",
             Scope::Push => "pull,push",
         };
-        format!("repository:{}:{actions}", self.0.reference.path())
+        format!("repository:{}:{actions}", target.repository().unwrap_or(self.0.reference.path()))
     }
 
-    /// `/v2/<name>` and `rest`.
-    pub(crate) fn path(&self, rest: &str) -> String {
-        format!("/v2/{}/{rest}", self.0.reference.path())
+    /// `/v2/<name>` and `rest`; `name` is a mirror's name of the repository.
+    pub(crate) fn path(&self, name: Option<&str>, rest: &str) -> String {
+        format!("/v2/{}/{rest}", name.unwrap_or(self.0.reference.path()))
     }
 
     /// Sends `make(endpoint)` to `target` with what it takes to be let in.
     pub(crate) async fn send(&self, target: &Target, make: impl Fn(&Endpoint) -> Result<Call>) -> Result<Answer> {
-        self.send_scoped(target, &[self.own_scope()], make).await
+        self.send_scoped(target, &[self.scope_at(target)], make).await
     }
 
     /// The same with these scopes; asks for a token once more if the first isn't taken.
@@ -105,6 +106,9 @@ impl Session {
         make: impl Fn(&Endpoint) -> Result<Call>,
     ) -> Result<Answer> {
         let result = async {
+            if matches!(target, Target::Registry(_)) {
+                self.0.client.check_blocked(&rules::name_of(&self.0.reference))?;
+            }
             let endpoint = self.0.client.endpoint(target).await?;
             let auth = if endpoint.mirror { &Auth::default() } else { &self.0.auth };
             authorized(&self.0.client, &endpoint, auth, scopes, make).await

@@ -79,9 +79,9 @@ impl Session {
 
     async fn mount_at(&self, target: &Target, digest: &Digest, from: &Reference) -> Result<bool> {
         let query = location::form(&[("mount", digest.as_str()), ("from", from.path())]);
-        let scopes = [self.own_scope(), format!("repository:{}:pull", from.path())];
+        let scopes = [self.scope_at(target), format!("repository:{}:pull", from.path())];
         let make = |e: &Endpoint| {
-            let url = e.url(&self.path(&format!("blobs/uploads/?{query}")))?;
+            let url = e.url(&self.path(None, &format!("blobs/uploads/?{query}")))?;
             Ok(Call::new(Method::POST, url, e.trust.clone()).bytes(Bytes::new()))
         };
         let answer = self.send_scoped(target, &scopes, make).await?;
@@ -155,7 +155,7 @@ impl Upload<'_> {
     /// `POST`: a place to upload to, and the smallest chunk it takes.
     async fn begin(&self) -> Result<(Uri, u64)> {
         let make = |e: &Endpoint| {
-            let url = e.url(&self.session.path("blobs/uploads/"))?;
+            let url = e.url(&self.session.path(None, "blobs/uploads/"))?;
             Ok(Call::new(Method::POST, url, e.trust.clone()).bytes(Bytes::new()))
         };
         let answer = self.session.send(&self.target, make).await?;

@@ -267,7 +267,7 @@ async fn accounts_are_needed_and_checked() {
     let reference = Reference::parse(&format!("{}/box", registry.host)).unwrap();
     let anonymous = client().repository(&reference, Auth::default(), Scope::Pull);
     let e = anonymous.manifest("one").await.unwrap_err();
-    assert_eq!(e.class(), Class::Unauthorized);
+    assert_eq!(e.class(), Class::System);
     assert_eq!(
         e.message(),
         format!("Get \"http://{}/v2/box/manifests/one\": no basic auth credentials", registry.host)

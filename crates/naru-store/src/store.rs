@@ -208,6 +208,20 @@ impl Store {
         names.tags.iter().filter_map(pair).collect()
     }
 
+    /// Repositories of `registry`, other than `but`, that were seen to have the layer blob `blob`, at most `limit`.
+    pub fn repositories_with(&self, blob: &Digest, registry: &str, but: &Reference, limit: usize) -> Vec<Reference> {
+        let index = self.index();
+        let has = |id: &Digest| index.images.get(id).is_some_and(|i| i.layers.iter().any(|l| l.blob.digest == *blob));
+        index
+            .repositories
+            .iter()
+            .filter(|(_, repository)| repository.digests.values().any(has))
+            .filter_map(|(name, _)| Reference::parse(name).ok())
+            .filter(|name| name.domain() == registry && name.path() != but.path())
+            .take(limit)
+            .collect()
+    }
+
     /// The images that were built on this one.
     pub fn children(&self, id: &Digest) -> Vec<Digest> {
         self.index().images.values().filter(|i| i.parent.as_ref() == Some(id)).map(|i| i.id.clone()).collect()

@@ -24,7 +24,7 @@ pub use client::{Client, Done, Running};
 pub use engine::{Engine, EngineOptions, Target, naru_binary, shared};
 pub use faults::{Fault, Faults, HubSearch};
 pub use pty::Pty;
-pub use registry::Registry;
+pub use registry::{Registry, Wants};
 pub use tar::Tar;
 pub use wait::{PATIENCE, eventually, unique};
 pub use world::World;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,10 +12,22 @@ use crate::engine::Engine;
 use crate::wait::eventually;
 use crate::world::World;
 
-/// Debian's `docker-registry` in a world's network namespace, over plain HTTP on `127.0.0.1`. Ended when dropped.
+/// What a registry wants from its clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wants<'a> {
+    /// A user's name and password, from this file (htpasswd(1), bcrypt).
+    pub htpasswd: Option<&'a Path>,
+    /// TLS, with `reg.pem` and `reg.key` of this folder.
+    pub tls: Option<&'a Path>,
+    /// Certificates of clients, signed by this authority.
+    pub clients: Option<&'a Path>,
+}
+
+/// Debian's `docker-registry` in a world's network namespace, over plain HTTP on `127.0.0.1` unless told otherwise. Ended when dropped.
 pub struct Registry<'a> {
     world: &'a World,
     folder: PathBuf,
+    host: String,
     port: u16,
     process: Child,
 }
@@ -26,13 +38,29 @@ impl<'a> Registry<'a> {
     /// # Errors
     /// When it doesn't come up.
     pub fn start(engine: &'a Engine, port: u16) -> Result<Registry<'a>> {
+        Registry::with(engine, "127.0.0.1", port, &Wants::default())
+    }
+
+    /// Starts one on an address of the engine's world.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub fn with(engine: &'a Engine, host: &str, port: u16, wants: &Wants<'_>) -> Result<Registry<'a>> {
         let world = engine.world();
         let folder = engine.scratch("registry")?;
-        let config = format!(
+        let mut config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: 127.0.0.1:{port}\n  secret: x\n",
+             http:\n  addr: {host}:{port}\n  secret: x\n",
             folder.join("store").display()
         );
+        if let Some(tls) = wants.tls {
+            let clients = wants.clients.map(|ca| format!(", clientcas: [{}]", ca.display())).unwrap_or_default();
+            config
+                .push_str(&format!("  tls: {{certificate: {0}/reg.pem, key: {0}/reg.key{clients}}}\n", tls.display()));
+        }
+        if let Some(file) = wants.htpasswd {
+            config.push_str(&format!("auth: {{htpasswd: {{realm: kit, path: {}}}}}\n", file.display()));
+        }
         fs::write(folder.join("config.yml"), config)?;
         let log = fs::File::create(folder.join("log"))?;
         let process = world
@@ -44,18 +72,19 @@ impl<'a> Registry<'a> {
             .stderr(log)
             .spawn()
             .context("start docker-registry")?;
-        let registry = Registry { world, folder, port, process };
+        let registry = Registry { world, folder, host: host.to_owned(), port, process };
         eventually("the registry to answer", || {
+            // To a plain request a TLS server says 400.
             let status = registry.get_status("/v2/")?;
-            ensure!(status == 200, "it answered {status}");
+            ensure!([200, 400, 401].contains(&status), "it answered {status}");
             Ok::<_, anyhow::Error>(())
         })?;
         Ok(registry)
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// A reference to `name` in this registry.
@@ -156,9 +185,9 @@ impl<'a> Registry<'a> {
     }
 
     fn talk(&self, request: String) -> Result<String> {
-        let port = self.port;
+        let address = self.address();
         let thread = self.world.in_network(move || -> Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            let mut stream = TcpStream::connect(address)?;
             stream.write_all(request.as_bytes())?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;

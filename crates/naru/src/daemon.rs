@@ -67,6 +67,8 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
+        registry_rules: settings.registry_rules.clone(),
+        registry_certs: settings.registry_certs.clone(),
         index: settings.search_index.clone(),
         default_userns: settings.default_userns,
         userns_ids: settings.userns_ids,

@@ -1,6 +1,7 @@
 //! The engine's settings: dockerd's flags and its configuration file, the flags first.
 
 use naru_engine::DiskBudget;
+use naru_engine::RegistryRule;
 use naru_engine::types::UserMode;
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ Usage:  naru daemon [OPTIONS]
 The engine
 
 Options:
+      --block-registry list         Registry, or beginning of image names, that is never asked
       --cdi-spec-dir list           Folder of CDI specifications (default /etc/cdi and /var/run/cdi)
       --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
       --data-root string            Folder of what lasts (default \"/var/lib/naru\")
@@ -35,10 +37,11 @@ Options:
       --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
-      --registry-mirror list        Mirror of the hub
+      --registry-certs string       Folder with certificates by registry (default \"/etc/docker/certs.d\")
+      --registry-mirror list        Mirror of the hub (URL), or of image names that begin with a prefix (PREFIX=URL)
+      --search-index string         Where images are searched for (default: the hub's index)
       --userns-ids FIRST-LAST       Ids of the host that containers may get in user namespaces, 65536 each (default: 1879048192-2147352575,
                                     without what /etc/subuid and /etc/subgid give to users)
-      --search-index string         Where images are searched for (default: the hub's index)
 ";
 
 /// The engine's settings.
@@ -53,6 +56,8 @@ pub(crate) struct Settings {
     pub cdi_spec_dirs: Vec<PathBuf>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
+    pub registry_rules: Vec<RegistryRule>,
+    pub registry_certs: Option<PathBuf>,
     pub search_index: Option<String>,
     pub disk_budget: Option<DiskBudget>,
     pub default_userns: UserMode,
@@ -71,6 +76,9 @@ struct File {
     cdi_spec_dirs: Option<Vec<PathBuf>>,
     insecure_registries: Option<Vec<String>>,
     registry_mirrors: Option<Vec<String>>,
+    /// Naru's own: mirrors and blocks by the beginning of an image's name.
+    registries: Option<Vec<RegistryRule>>,
+    registry_certs: Option<PathBuf>,
     search_index: Option<String>,
     disk_budget: Option<String>,
     disk_budget_grace: Option<String>,
@@ -115,7 +123,15 @@ impl Settings {
                 "-H" | "--host" => own.hosts.get_or_insert_default().push(value()?),
                 "--cdi-spec-dir" => own.cdi_spec_dirs.get_or_insert_default().push(value()?.into()),
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
-                "--registry-mirror" => own.registry_mirrors.get_or_insert_default().push(value()?),
+                "--registry-mirror" => {
+                    let value = value()?;
+                    match value.split_once('=').filter(|(prefix, _)| !prefix.contains("://")) {
+                        None => own.registry_mirrors.get_or_insert_default().push(value),
+                        Some((prefix, url)) => rule(&mut own.registries, prefix).mirrors.push(url.to_owned()),
+                    }
+                }
+                "--block-registry" => rule(&mut own.registries, &value()?).blocked = true,
+                "--registry-certs" => own.registry_certs = Some(value()?.into()),
                 "--search-index" => own.search_index = Some(value()?),
                 "--disk-budget" => own.disk_budget = Some(value()?),
                 "--disk-budget-grace" => own.disk_budget_grace = Some(value()?),
@@ -138,6 +154,8 @@ impl Settings {
             cdi_spec_dirs: own.cdi_spec_dirs.or(file.cdi_spec_dirs).unwrap_or_else(default_cdi_spec_dirs),
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
+            registry_rules: own.registries.or(file.registries).unwrap_or_default(),
+            registry_certs: own.registry_certs.or(file.registry_certs),
             search_index: own.search_index.or(file.search_index),
             disk_budget: budget(
                 own.disk_budget.or(file.disk_budget).as_deref(),
@@ -176,6 +194,16 @@ fn budget(bytes: Option<&str>, grace: Option<&str>, keep: Option<Vec<String>>) -
         }
     };
     Ok(Some(DiskBudget { bytes, grace, keep: keep.unwrap_or_default() }))
+}
+
+/// The rule for `prefix` among those of the command line.
+fn rule<'a>(rules: &'a mut Option<Vec<RegistryRule>>, prefix: &str) -> &'a mut RegistryRule {
+    let rules = rules.get_or_insert_default();
+    let at = rules.iter().position(|r| r.prefix == prefix).unwrap_or_else(|| {
+        rules.push(RegistryRule { prefix: prefix.to_owned(), ..RegistryRule::default() });
+        rules.len() - 1
+    });
+    &mut rules[at]
 }
 
 fn default_cdi_spec_dirs() -> Vec<PathBuf> {
@@ -243,6 +271,39 @@ mod tests {
         assert_eq!(read(&["--disk-budget-keep", "b"]).unwrap().disk_budget, None);
         assert!(read(&["--disk-budget", "lots"]).unwrap_err().starts_with("disk-budget"));
         assert!(read(&["--disk-budget", "1g", "--disk-budget-grace", "x"]).is_err());
+    }
+
+    #[test]
+    fn registries_have_rules() {
+        let path = std::env::temp_dir().join(format!("naru-settings-rules-{}.json", std::process::id()));
+        std::fs::write(
+            &path,
+            r#"{"registries": [{"prefix": "r.test/team", "mirrors": ["m.test/x"], "blocked": true}]}"#,
+        )
+        .unwrap();
+        let file = format!("--config-file={}", path.display());
+        let rules = read(&[&file]).unwrap().registry_rules;
+        assert!(rules[0].blocked && rules[0].mirrors == ["m.test/x"]);
+        let settings = read(&[
+            &file,
+            "--registry-mirror=http://hub",
+            "--registry-mirror",
+            "a.test=http://m",
+            "--block-registry",
+            "a.test",
+        ])
+        .unwrap();
+        assert_eq!(settings.registry_mirrors, ["http://hub"]);
+        let rule = &settings.registry_rules[0];
+        assert!(
+            settings.registry_rules.len() == 1
+                && rule.blocked
+                && rule.prefix == "a.test"
+                && rule.mirrors == ["http://m"]
+        );
+        std::fs::write(&path, r#"{"registries": [{"prefix": "x", "nonsense": 1}]}"#).unwrap();
+        assert!(read(&[&file]).unwrap_err().contains("nonsense"));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

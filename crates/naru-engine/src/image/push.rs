@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 
+/// How many repositories are tried for a blob that one of them may have.
+const MOUNT_TRIES: usize = 3;
+
 impl Engine {
     /// Sends the image of this name to its registry, or all of the repository's tags.
     ///
@@ -62,6 +65,10 @@ impl Engine {
                 tell(progress, Some(id), "Layer already exists".into());
                 continue;
             }
+            if let Some(from) = self.mount(session, name, &layer.digest).await {
+                tell(progress, Some(id), format!("Mounted from {}", from.path()));
+                continue;
+            }
             self.upload(session, &layer.digest, layer.size, Some(progress)).await?;
             tell(progress, Some(id), "Pushed".into());
         }
@@ -76,6 +83,18 @@ impl Engine {
         tell(progress, None, format!("{tag}: digest: {digest} size: {size}"));
         let _ = progress.send(Progress::Aux(serde_json::json!({"Tag": tag, "Digest": digest, "Size": size})));
         Ok(())
+    }
+
+    /// Has the registry take the blob from another of its repositories, which then needs no upload.
+    async fn mount(&self, session: &Session, name: &Reference, blob: &Digest) -> Option<Reference> {
+        for from in self.images.store.repositories_with(blob, name.domain(), name, MOUNT_TRIES) {
+            match session.mount_blob(blob, &from).await {
+                Ok(true) => return Some(from),
+                Ok(false) => {}
+                Err(error) => tracing::debug!("cannot mount {blob} from {from}: {error}"),
+            }
+        }
+        None
     }
 
     async fn upload(
