@@ -1,8 +1,10 @@
 //! Naru beside dockerd: the same work in turn, in one run, with pauses between (a loop without them hides what idle
 //! costs). Prints a table in Markdown. `naru-bench [--rounds N] [--containers N]`; needs root, dockerd and Debian's image
-//! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled.
+//! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
+//! instead.
 
 mod memory;
+mod runtimes;
 mod sample;
 mod work;
 
@@ -21,6 +23,8 @@ struct Settings {
     rounds: usize,
     /// Containers that `ps -a` lists.
     containers: usize,
+    /// The OCI runtimes are compared, not the engines.
+    runtimes: bool,
 }
 
 /// A client that speaks to an engine.
@@ -31,7 +35,7 @@ struct Subject {
 }
 
 fn main() -> ExitCode {
-    match settings().and_then(bench) {
+    match settings().and_then(|s| if s.runtimes { runtimes::compare(s.rounds) } else { bench(s) }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing to do when standard error is closed.
@@ -42,13 +46,17 @@ fn main() -> ExitCode {
 }
 
 fn settings() -> Result<Settings> {
-    let mut settings = Settings { rounds: 30, containers: 100 };
+    let mut settings = Settings { rounds: 30, containers: 100, runtimes: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let target = match arg.as_str() {
             "--rounds" => &mut settings.rounds,
             "--containers" => &mut settings.containers,
-            other => bail!("{other}: it takes --rounds N and --containers N"),
+            "--runtimes" => {
+                settings.runtimes = true;
+                continue;
+            }
+            other => bail!("{other}: it takes --rounds N, --containers N and --runtimes"),
         };
         let value = args.next().with_context(|| format!("{arg} needs a number"))?;
         *target = value.parse().with_context(|| format!("{arg} {value}: not a number"))?;
@@ -100,6 +108,6 @@ fn report(name: &str, subjects: &[Subject], series: &[Series]) -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) -> Result<()> {
+pub(crate) fn say(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("write to standard output")
 }

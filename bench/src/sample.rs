@@ -26,6 +26,11 @@ impl Series {
         Ok(())
     }
 
+    /// Adds a time in milliseconds that has been measured elsewhere.
+    pub fn push(&mut self, milliseconds: f64) {
+        self.times.push(milliseconds);
+    }
+
     /// The smallest time that `percent` of all are not above; NaN when there is none.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.times.clone();

@@ -284,6 +284,43 @@ fn a_user_namespace_has_its_mappings() -> Result<()> {
 }
 
 #[test]
+fn binds_can_have_id_maps() -> Result<()> {
+    // runc has it since 1.2, crun under other terms.
+    if other_runtime().is_some() {
+        return Ok(());
+    }
+    let script = "stat -c %u /root /plain /mapped /own; touch /mapped/new";
+    let mut bundle = Bundle::new(script)?;
+    for name in ["plain", "mapped", "own"] {
+        fs::create_dir(bundle.dir().join(name))?;
+    }
+    let config = &mut bundle.config;
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    push(config, "/linux/namespaces", json!({"type": "user"}));
+    config["linux"]["uidMappings"] = ids.clone();
+    config["linux"]["gidMappings"] = ids;
+    let other = json!([{"containerID": 0, "hostID": 100_007, "size": 1}]);
+    push(config, "/mounts", json!({"destination": "/plain", "type": "bind", "source": "plain", "options": ["bind"]}));
+    push(
+        config,
+        "/mounts",
+        json!({"destination": "/mapped", "type": "bind", "source": "mapped", "options": ["bind", "idmap"]}),
+    );
+    push(
+        config,
+        "/mounts",
+        json!({"destination": "/own", "type": "bind", "source": "own", "options": ["rbind"], "uidMappings": other, "gidMappings": other}),
+    );
+    // The places of the mounts: the root belongs to nobody inside.
+    for name in ["plain", "mapped", "own"] {
+        fs::create_dir(bundle.rootfs().join(name))?;
+    }
+    assert_eq!(bundle.prints()?, "65534\n65534\n0\n7");
+    assert_eq!(fs::metadata(bundle.dir().join("mapped/new"))?.uid(), 0);
+    Ok(())
+}
+
+#[test]
 fn a_time_namespace_has_its_offsets() -> Result<()> {
     if other_runtime().is_some() {
         return Ok(());

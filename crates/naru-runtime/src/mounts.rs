@@ -75,7 +75,7 @@ fn prepare_one(
             let source = Origin { path, subpath };
             let tree = bind(source, *recursive, *propagation, mount.flags).map_err(|e| mount_error(mount, e))?;
             let kind = kind_of(tree.as_fd()).map_err(|e| mount_error(mount, e))?;
-            if let Some(mapping) = mapping
+            if let Some(mapping) = mapping.filter(|_| !mount.flags.unmapped)
                 && !idmap::map_tree(tree.as_fd(), path, *recursive, mapping)
             {
                 warnings.push(format!(

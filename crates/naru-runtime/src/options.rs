@@ -3,7 +3,9 @@
 //! Nothing of it is docker's: the engine starts with the defaults. The OCI runtime's verbs use it.
 
 use crate::hooks::Hooks;
+use crate::plan::IdMap;
 use naru_sys::scheduling::SchedulerAttributes;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -26,6 +28,15 @@ pub struct ProcessOptions {
     pub scheduler: Option<SchedulerAttributes>,
 }
 
+/// Whom the files of a bind belong to: an owner `inside` is `outside` to the kernel.
+#[derive(Debug, Clone)]
+pub struct MountMap {
+    /// The map.
+    pub ids: IdMap,
+    /// It holds for everything mounted below, too.
+    pub recursive: bool,
+}
+
 /// How a container begins.
 #[derive(Default)]
 pub struct StartOptions {
@@ -41,6 +52,10 @@ pub struct StartOptions {
     pub root_in_place: bool,
     /// The root, whatever it is, is put onto this folder meanwhile.
     pub root_place: Option<PathBuf>,
+    /// In a user namespace the root's files keep the ids that they have on disk.
+    pub root_unmapped: bool,
+    /// Id maps of binds, by their number among the plan's mounts.
+    pub mount_maps: BTreeMap<usize, MountMap>,
     /// A cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
     /// A time namespace to join.

@@ -166,6 +166,8 @@ pub struct MountFlags {
     pub clear_recursive: u64,
     /// Propagation of a mount that is no bind; private for `None`.
     pub propagation: Option<Propagation>,
+    /// In a user namespace a bind's files keep the ids that they have on the host, instead of being the container's.
+    pub unmapped: bool,
     /// A tmpfs begins with a copy of what the root has in its place.
     pub copy_up: bool,
 }

@@ -10,7 +10,7 @@ use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan, Rootfs};
 use crate::process::{self, Streams};
 use crate::report::{self, Record, errno_text};
 use crate::{
-    StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mounts,
+    StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mount_maps, mounts,
     mounts::PreparedMount, overlay, sysctls,
 };
 use naru_fs::Root;
@@ -121,14 +121,15 @@ pub fn prepare_with(
         None => None,
     };
     let root = match &mapping {
-        Some(mapping) => overlay::mount_mapped_root(&plan.rootfs, mapping)?,
-        None => overlay::mount_root(&plan.rootfs)?,
+        Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping)?,
+        _ => overlay::mount_root(&plan.rootfs)?,
     };
     let view = |attributes| match group {
         Some(group) => cgroup_view::prepare(group, map, attributes),
         None => Err(StartError::system("no cgroup")),
     };
     let mounts = mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)?;
+    mount_maps::apply(&options.mount_maps, &plan.mounts, &mounts)?;
     let mut devices = devices::prepare(&plan.devices, &plan.mounts)?;
     if let Some(map) = map {
         devices.make_outside(PreparedMount::dev(&plan.mounts, &mounts), map)?;

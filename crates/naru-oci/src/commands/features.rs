@@ -40,7 +40,7 @@ pub(super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
             "apparmor": { "enabled": apparmor },
             "selinux": { "enabled": selinux },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "org.naru.version": env!("CARGO_PKG_VERSION") },
     }))

@@ -86,13 +86,14 @@ pub(crate) fn bundle(request: &Request) -> Result<Converted> {
     }
     linux::check_names(&config, &namespaces)?;
     linux::check_sysctls(&linux.sysctl, &namespaces)?;
+    let (mounts, mount_maps) = mounts::convert(&config.mounts, &request.bundle, namespaces.user.as_ref())?;
     let plan = Plan {
         version: PLAN_VERSION,
         id: request.id.clone(),
         rootfs: Rootfs::Directory { path: rootfs.clone() },
         readonly_rootfs: config.root.as_ref().is_some_and(|root| root.readonly),
         rootfs_propagation: linux::root_propagation(&linux.rootfs_propagation)?,
-        mounts: mounts::convert(&config.mounts, &request.bundle, namespaces.user.as_ref())?,
+        mounts,
         devices: linux::devices(&linux.devices)?,
         masked_paths: linux.masked_paths.clone(),
         readonly_paths: linux.readonly_paths.clone(),
@@ -107,6 +108,8 @@ pub(crate) fn bundle(request: &Request) -> Result<Converted> {
         process,
         init: false,
     };
+    options.root_unmapped = true;
+    options.mount_maps = mount_maps;
     options.process = process::options(&spec_process, linux.personality.as_ref(), request)?;
     let hooks = config.hooks.clone().unwrap_or_default();
     check_hooks(&hooks)?;
@@ -187,8 +190,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_are_absent_and_errors_have_a_place() {
-        let config: Config = parse("c", br#"{"ociVersion":"1.0.2","mounts":null,"process":{"args":null}}"#).unwrap();
+    fn nulls_are_absent_unknown_properties_ignored_and_errors_have_a_place() {
+        let config: Config =
+            parse("c", br#"{"ociVersion":"1.0.2","future":{"x":1},"mounts":null,"process":{"args":null}}"#).unwrap();
         assert!(config.mounts.is_empty() && config.process.unwrap().args.is_empty());
         let error = parse::<Config>("c", b"{\n\"mounts\": 3}").unwrap_err();
         assert!(error.message().starts_with("c: ") && error.message().contains("line 2"), "{error}");

@@ -3,8 +3,10 @@
 use super::namespaces::ranges;
 use crate::spec::Mount;
 use naru_base::{Error, Result};
+use naru_runtime::MountMap;
 use naru_runtime::plan::{self, IdMap, MountFlags, MountSource, Propagation};
 use naru_sys::mount_attr::MountAttr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a word does.
@@ -88,10 +90,19 @@ fn is_attribute(word: Word) -> bool {
     matches!(word, Word::Set(_) | Word::Clear(_) | Word::Atime(_))
 }
 
+/// Mounts, and the id maps of those that have one, by number.
+pub(super) type Converted = (Vec<plan::Mount>, BTreeMap<usize, MountMap>);
+
 /// # Errors
-/// An impossible destination, or a source that isn't there.
-pub(super) fn convert(mounts: &[Mount], bundle: &Path, user: Option<&IdMap>) -> Result<Vec<plan::Mount>> {
-    mounts.iter().map(|mount| convert_one(mount, bundle, user)).collect()
+/// An impossible destination, a source that isn't there, or id maps that make no sense.
+pub(super) fn convert(mounts: &[Mount], bundle: &Path, user: Option<&IdMap>) -> Result<Converted> {
+    let (mut all, mut maps) = (Vec::new(), BTreeMap::new());
+    for (index, mount) in mounts.iter().enumerate() {
+        let options = Options::read(&mount.options);
+        maps.extend(id_map(mount, &options, user)?.map(|map| (index, map)));
+        all.push(convert_one(mount, bundle, options)?);
+    }
+    Ok((all, maps))
 }
 
 /// The options of one mount, read.
@@ -156,37 +167,31 @@ fn apply(word: Word, set: &mut u64, clear: &mut u64) {
     }
 }
 
-fn convert_one(mount: &Mount, bundle: &Path, user: Option<&IdMap>) -> Result<plan::Mount> {
+fn convert_one(mount: &Mount, bundle: &Path, options: Options) -> Result<plan::Mount> {
     let target = match &mount.destination {
         path if path.as_os_str().is_empty() => return Err(Error::invalid("config.json: a mount has no destination")),
         // What runc does with old configurations.
         path => Path::new("/").join(path),
     };
-    let options = Options::read(&mount.options);
     let source = match mount.r#type.as_str() {
         "cgroup" | "cgroup2" if options.bind.is_none() => MountSource::Cgroup,
-        "bind" => bind(mount, bundle, &options, user)?,
-        _ if options.bind.is_some() => bind(mount, bundle, &options, user)?,
+        _ if is_bind(mount, &options) => bind(mount, bundle, &options)?,
         "" => return Err(Error::invalid(format!("config.json: the mount at {} has no type", target.display()))),
         kind => {
-            if options.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-                return Err(Error::invalid(format!(
-                    "mount at {}: id-mapped mounts are only supported for bind-mounts",
-                    target.display()
-                )));
-            }
             let data = options.filesystem.iter().chain(&options.data).cloned().collect();
-            MountSource::Filesystem {
-                kind: kind.to_owned(),
-                name: mount.source.clone().unwrap_or_else(|| kind.to_owned()),
-                data,
-            }
+            let name = mount.source.clone().unwrap_or_else(|| kind.to_owned());
+            MountSource::Filesystem { kind: kind.to_owned(), name, data }
         }
     };
-    Ok(plan::Mount { target, source, flags: options.flags })
+    // Whose files are whose is said here, not chosen by the runtime.
+    Ok(plan::Mount { target, source, flags: MountFlags { unmapped: true, ..options.flags } })
 }
 
-fn bind(mount: &Mount, bundle: &Path, options: &Options, user: Option<&IdMap>) -> Result<MountSource> {
+fn is_bind(mount: &Mount, options: &Options) -> bool {
+    mount.r#type == "bind" || options.bind.is_some()
+}
+
+fn bind(mount: &Mount, bundle: &Path, options: &Options) -> Result<MountSource> {
     let target = mount.destination.display();
     let source = mount.source.as_deref().filter(|source| !source.is_empty());
     let source =
@@ -195,26 +200,25 @@ fn bind(mount: &Mount, bundle: &Path, options: &Options, user: Option<&IdMap>) -
     if let Err(e) = std::fs::metadata(&path) {
         return Err(Error::invalid(format!("bind mount source {} for {target}: {e}", path.display())));
     }
-    let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    if own || options.id_map.is_some() {
-        return mapped(mount, user, options.id_map == Some(true));
-    }
     let propagation = options.flags.propagation.unwrap_or(Propagation::Rprivate);
     Ok(MountSource::Bind { path, subpath: PathBuf::new(), recursive: options.bind == Some(true), propagation })
 }
 
-/// A bind whose ids are mapped: by its own mappings, or else by the container's.
-fn mapped(mount: &Mount, user: Option<&IdMap>, _recursive: bool) -> Result<MountSource> {
-    let target = mount.destination.display();
-    let _map = match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty(), user) {
-        (false, false, _) => IdMap { uids: ranges(&mount.uid_mappings), gids: ranges(&mount.gid_mappings) },
+/// The map of a bind: its own mappings, or else the container's.
+fn id_map(mount: &Mount, options: &Options, user: Option<&IdMap>) -> Result<Option<MountMap>> {
+    let invalid = |why: &str| Error::invalid(format!("mount at {}: {why}", mount.destination.display()));
+    let recursive = options.id_map == Some(true);
+    let ids = match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty(), user) {
+        (true, true, _) if options.id_map.is_none() => return Ok(None),
         (true, true, Some(map)) => map.clone(),
-        (true, true, None) => {
-            return Err(Error::invalid(format!("mount at {target}: idmap without mappings needs a user namespace")));
-        }
-        _ => return Err(Error::invalid(format!("mount at {target}: both uidMappings and gidMappings must be given"))),
+        (true, true, None) => return Err(invalid("idmap without mappings needs a user namespace")),
+        (false, false, _) => IdMap { uids: ranges(&mount.uid_mappings), gids: ranges(&mount.gid_mappings) },
+        _ => return Err(invalid("both uidMappings and gidMappings must be given")),
     };
-    Err(Error::not_implemented(format!("mount at {target}: id-mapped mounts are not supported")))
+    if !is_bind(mount, options) {
+        return Err(invalid("id-mapped mounts are only supported for bind-mounts"));
+    }
+    Ok(Some(MountMap { ids, recursive }))
 }
 
 #[cfg(test)]
@@ -255,7 +259,7 @@ mod tests {
             options: vec!["rbind".into()],
             ..Mount::default()
         };
-        let one = convert(&[mount(Some("/etc"))], Path::new("/"), None).unwrap();
+        let (one, _) = convert(&[mount(Some("/etc"))], Path::new("/"), None).unwrap();
         assert!(matches!(&one[0].source, MountSource::Bind { recursive: true, .. }));
         for (source, text) in [(None, "has no source"), (Some("nope"), "/tmp/nope")] {
             let error = convert(&[mount(source)], Path::new("/tmp"), None).unwrap_err();
