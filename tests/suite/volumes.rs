@@ -397,6 +397,11 @@ fn volumes_made_of_mounts() -> Result<()> {
         cli.ok(["rm", "-f", left])?;
     }
     cli.ok(["volume", "rm", "bad", "bound", "memory"])?;
+    // A container that can't be made leaves no volume.
+    let before = cli.ok(["volume", "ls", "-q"])?;
+    let said = cli.fails(125, ["run", "--rm", "-v", "/anon", "-v", "/bin/busybox", "busybox", "true"])?;
+    assert!(said.contains("cannot mount volume over existing file"), "{said}");
+    assert_eq!(cli.ok(["volume", "ls", "-q"])?, before);
     // What was mounted is not what was removed.
     assert_eq!(fs::read_to_string(folder.join("f"))?, "elsewhere");
     engine.finish()

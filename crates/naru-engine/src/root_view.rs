@@ -175,7 +175,10 @@ fn taken_from(pid: i32, targets: &[&Path]) -> Result<(OwnedFd, Vec<Option<OwnedF
     let what = "cannot open the container's root";
     let open = |path: String| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let own = open("/proc/thread-self/ns/mnt".into()).system(what)?;
-    let theirs = open(format!("/proc/{pid}/ns/mnt")).system(what)?;
+    let theirs = open(format!("/proc/{pid}/ns/mnt")).map_err(|e| match e {
+        rustix::io::Errno::NOENT => Error::conflict("the container has just ended: try again"),
+        e => Error::system(format!("{what}: {e}")),
+    })?;
     let enter = |namespace: &OwnedFd| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
     enter(&theirs).system(what)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

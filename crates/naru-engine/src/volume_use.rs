@@ -68,6 +68,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes anonymous ones of a container that is none.
+    pub(crate) fn remove_anonymous(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = self.remove_unused_volume(name) {
+                tracing::warn!(volume = name, "{error}");
+            }
+        }
+    }
+
     /// Removes those that no container uses: anonymous ones, or with `all=true` every one.
     ///
     /// # Errors
@@ -102,7 +111,10 @@ impl Engine {
 
     pub(crate) fn volume_users(&self, name: &str) -> Vec<Id> {
         let uses = |c: &Container| c.read(|r| r.mounts.iter().any(|m| m.view.kind == "volume" && m.view.name == name));
-        self.containers.all().into_iter().filter(|c| uses(c)).map(|c| c.id.clone()).collect()
+        let mut users = self.volumes.reserved_by(name);
+        let made = self.containers.all().into_iter().filter(|c| uses(c)).map(|c| c.id.clone());
+        users.extend(made.filter(|id| !users.contains(id)).collect::<Vec<_>>());
+        users
     }
 
     pub(crate) fn volume_event(&self, action: &str, name: &str) {

@@ -33,6 +33,8 @@ pub(crate) struct Volumes {
     records: Records<VolumeView>,
     known: Mutex<BTreeMap<String, VolumeView>>,
     mounts: Mounts,
+    /// Volumes of containers that are being made, and in no table yet.
+    reserved: Mutex<Vec<(Id, Vec<String>)>>,
 }
 
 impl Volumes {
@@ -58,7 +60,7 @@ impl Volumes {
                 Err(error) => tracing::warn!(volume = name, "its record can't be read: {error}"),
             }
         }
-        Ok(Self { folder, records, known: Mutex::new(known), mounts: Mounts::default() })
+        Ok(Self { folder, records, known: Mutex::new(known), mounts: Mounts::default(), reserved: Mutex::default() })
     }
 
     /// The volume of that name, made if it isn't there (and whether it was made); a new one without a name for `None`.
@@ -170,6 +172,22 @@ impl Volumes {
         for volume in self.list().into_iter().filter(|v| !v.options.is_empty()) {
             self.mounts.tidy(&volume.name, &volume.mountpoint);
         }
+    }
+
+    /// A container that is being made has these.
+    pub(crate) fn reserve(&self, id: &Id, names: Vec<String>) {
+        crate::lock(&self.reserved).push((id.clone(), names));
+    }
+
+    /// It is in the table, or was given up.
+    pub(crate) fn unreserve(&self, id: &Id) {
+        crate::lock(&self.reserved).retain(|(of, _)| of != id);
+    }
+
+    /// The containers that are being made and have the volume.
+    pub(crate) fn reserved_by(&self, name: &str) -> Vec<Id> {
+        let reserved = crate::lock(&self.reserved);
+        reserved.iter().filter(|(_, names)| names.iter().any(|n| n == name)).map(|(id, _)| id.clone()).collect()
     }
 
     /// What in the volumes' folder is no whole volume; with `repair` it is put right, where no data is lost by that.

@@ -4,6 +4,7 @@ use super::state::State;
 use super::{Container, Record, merge};
 use crate::types::{ContainerConfig, CreateRequest, Created, HostSettings, NamespaceMode, NetworkMode};
 use crate::{Engine, clock};
+use naru_base::error::Context as _;
 use naru_base::{Error, Id, Platform, Result, name};
 use naru_fs::Durability;
 use naru_runtime::capabilities;
@@ -20,6 +21,12 @@ impl Engine {
     /// # Errors
     /// With docker's texts: no such image, a taken or bad name, no command, settings that contradict each other.
     pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Created> {
+        let engine = Arc::clone(self);
+        // To its end, also when the client goes away: a name would stay taken by nobody.
+        tokio::spawn(async move { engine.create_whole(request).await }).await.system("the creation broke off")?
+    }
+
+    async fn create_whole(self: &Arc<Self>, request: CreateRequest) -> Result<Created> {
         let mut warnings = Vec::new();
         let image = self.images.find_for(&request.config.image, request.platform.as_ref())?;
         let facts = self.images.facts(&image)?;
@@ -45,11 +52,14 @@ impl Engine {
         let mut command = merge::command(&config).into_iter();
         let path = command.next().unwrap_or_default();
         let name = self.choose_name(request.name.as_deref(), &id)?;
+        let mut anonymous: Vec<String> = Vec::new();
         let made = async {
             // From here on a prune leaves its layers. One that was faster has taken the image.
             self.images.hold(&id, &image);
             self.images.facts(&image)?;
             let mounts = self.resolve_mounts(&config, &request.host)?;
+            anonymous.extend(mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()));
+            self.volumes.reserve(&id, mounts.iter().map(|m| m.view.name.clone()).collect());
             let (user_namespace, warning) = self.decide_user(&request.host, &mounts, &image)?;
             warnings.extend(warning);
             let record = Record {
@@ -70,14 +80,20 @@ impl Engine {
             };
             self.make_folders(&record)?;
             let container = Arc::new(Container::new(record));
-            self.fill_volumes(&container)?;
+            if container.read(|r| r.mounts.iter().any(|m| m.view.kind == "volume")) {
+                let (engine, filled) = (Arc::clone(self), Arc::clone(&container));
+                crate::image::blocking(move || engine.fill_volumes(&filled)).await?;
+            }
             container.save(&self.records, Durability::Synced)?;
             Ok::<_, Error>(container)
         }
         .await;
+        if let Ok(container) = &made {
+            self.containers.insert(Arc::clone(container));
+        }
+        self.volumes.unreserve(&id);
         match made {
             Ok(container) => {
-                self.containers.insert(Arc::clone(&container));
                 self.image_use.touch(&container.read(|r| r.image.clone()));
                 self.container_event(&container, "create", &[]);
                 Ok(Created { id, warnings })
@@ -87,6 +103,7 @@ impl Engine {
                 self.images.store.release(id.as_str());
                 // The folders hold nothing of value; a failure to remove them is cleaned at the next start.
                 let _ = self.records.remove(id.as_str());
+                self.remove_anonymous(&anonymous);
                 Err(error)
             }
         }

@@ -12,6 +12,21 @@ impl Engine {
     /// that nothing else covers. Sorted so that a parent comes before what is below it.
     pub(crate) fn resolve_mounts(&self, config: &ContainerConfig, host: &HostSettings) -> Result<Vec<ResolvedMount>> {
         let mut mounts: Vec<ResolvedMount> = Vec::new();
+        if let Err(error) = self.resolve_all(config, host, &mut mounts) {
+            let anonymous: Vec<String> = mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect();
+            self.remove_anonymous(&anonymous);
+            return Err(error);
+        }
+        mounts.sort_by_key(|m| Path::new(&m.view.target).components().count());
+        Ok(mounts)
+    }
+
+    fn resolve_all(
+        &self,
+        config: &ContainerConfig,
+        host: &HostSettings,
+        mounts: &mut Vec<ResolvedMount>,
+    ) -> Result<()> {
         for request in &host.mounts {
             let target = clean_target(&request.target)?;
             if mounts.iter().any(|m| m.view.target == target) {
@@ -54,8 +69,7 @@ impl Engine {
                 mounts.push(self.resolve(&request, &target)?);
             }
         }
-        mounts.sort_by_key(|m| Path::new(&m.view.target).components().count());
-        Ok(mounts)
+        Ok(())
     }
 
     fn resolve(&self, request: &MountRequest, target: &str) -> Result<ResolvedMount> {
