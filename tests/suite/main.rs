@@ -10,6 +10,7 @@ mod credentials;
 mod devices;
 mod dns;
 mod exec;
+mod firewall;
 mod health;
 mod hostile_images;
 mod images;

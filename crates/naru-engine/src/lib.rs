@@ -13,6 +13,7 @@ mod detach_keys;
 mod disk;
 mod events;
 mod exec;
+mod firewall;
 mod image;
 mod info;
 mod log_config;

@@ -37,6 +37,7 @@ impl Engine {
         let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
         live.iter().for_each(|r| self.take_up_ports(r));
         self.networks.reconcile(&live)?;
+        self.watch_rules();
         self.remove_leftovers();
         Networks::refill(self);
         self.keep_budget();

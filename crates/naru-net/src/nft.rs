@@ -7,8 +7,11 @@ mod inspect;
 mod names;
 mod ruleset;
 mod transaction;
+mod watch;
 
 pub use ruleset::{BridgeRules, GateRules, Rules};
+
+pub use watch::RuleWatch;
 
 pub(crate) use ruleset::STRANGERS;
 
@@ -35,5 +38,13 @@ impl Nft {
     /// As socket(2); `EPROTONOSUPPORT` when the kernel has no nfnetlink.
     pub fn open() -> Result<Self> {
         Ok(Self { socket: Socket::open(Some(rustix::net::netlink::NETFILTER))? })
+    }
+
+    /// The number by which the kernel tells this socket's changes from others'.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub(crate) fn port_id(&self) -> Result<u32> {
+        self.socket.port_id()
     }
 }

@@ -9,6 +9,7 @@
 //! container. So a packet of a connection takes the detour once, and the client's address is kept.
 
 use super::{HostNet, lock};
+use crate::nft::RuleWatch;
 use crate::{Result, sysctl};
 
 impl HostNet {
@@ -31,6 +32,33 @@ impl HostNet {
         sysctl::ensure(&format!("ipv4/conf/{out}/rp_filter"), "2")?;
         sysctl::ensure(&format!("ipv4/conf/{out}/forwarding"), "1")?;
         Ok(index)
+    }
+
+    /// Hears of what others do to the firewall from now on.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub fn watch_rules(&self) -> naru_base::Result<RuleWatch> {
+        Ok(RuleWatch::open()?)
+    }
+
+    /// Puts the rules back if `watch` has heard that somebody else deleted some; true when it had to.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn restore_rules(&self, watch: &RuleWatch) -> naru_base::Result<bool> {
+        let table = self.instance.table();
+        let own = lock(&self.firewall).nft.port_id()?;
+        if !watch.lost(&table, own) {
+            return Ok(false);
+        }
+        let needed = !lock(&self.firewall).ports.is_empty();
+        let gate = if needed { Some(self.ensure_gate()?) } else { None };
+        let mut firewall = lock(&self.firewall);
+        firewall.gate.into = gate.or(firewall.gate.into);
+        firewall.made = false;
+        self.change_rules(&mut firewall, |_, _| Ok(()))?;
+        Ok(true)
     }
 
     /// Removes the pair.

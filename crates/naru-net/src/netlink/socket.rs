@@ -46,6 +46,16 @@ impl Socket {
         Ok(Self { fd, sequence: 0 })
     }
 
+    /// The number that the kernel has given this socket; 0 before its first request.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn port_id(&self) -> Result<u32> {
+        let failed = |errno| Error::Socket { operation: "ask for the address of", errno };
+        let address = rustix::net::getsockname(&self.fd).map_err(failed)?;
+        rustix::net::netlink::SocketAddrNetlink::try_from(address).map(|a| a.pid()).map_err(failed)
+    }
+
     /// Sends all requests and waits for every acknowledgement that was asked for.
     ///
     /// The kernel goes on behind a request that fails (rtnetlink), so later ones may have had an effect.

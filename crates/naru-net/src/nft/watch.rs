@@ -1,0 +1,119 @@
+//! Notices when somebody else deletes rules of ours: `nft flush ruleset`, or a firewall that is loaded anew.
+
+use super::SUBSYSTEM;
+use crate::netlink::{attribute, read_u16, read_u32, text};
+use crate::{Error, Result};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+
+/// `NFNLGRP_NFTABLES`, as a bit.
+const GROUP: u32 = 1 << 6;
+/// Table, chain, rule, set, element: the message kinds that tell of a deletion.
+const DELETIONS: [u16; 5] = [SUBSYSTEM | 2, SUBSYSTEM | 5, SUBSYSTEM | 8, SUBSYSTEM | 11, SUBSYSTEM | 14];
+/// `NLMSG_GOODSIZE` is a page at most; several messages share a datagram.
+const DATAGRAM: usize = 64 * 1024;
+/// Length of `struct nlmsghdr`, and of `struct nfgenmsg` behind it.
+const HEADERS: usize = 16 + 4;
+
+/// A socket that hears of every change of nftables in one network namespace.
+#[derive(Debug)]
+pub struct RuleWatch {
+    socket: OwnedFd,
+}
+
+impl RuleWatch {
+    /// Hears from now on.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub(crate) fn open() -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let protocol = Some(rustix::net::netlink::NETFILTER);
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)
+            .map_err(|errno| Error::Socket { operation: "open", errno })?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUP))
+            .map_err(|errno| Error::Socket { operation: "subscribe", errno })?;
+        Ok(Self { socket })
+    }
+
+    /// Reads all that has come; whether anybody but the socket numbered `own` has deleted something of the table. News that got
+    /// lost may have been such.
+    pub(crate) fn lost(&self, table: &str, own: u32) -> bool {
+        let mut lost = false;
+        let mut buffer = Vec::with_capacity(DATAGRAM);
+        loop {
+            buffer.clear();
+            let space = rustix::buffer::spare_capacity(&mut buffer);
+            match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
+                Ok(_) => lost |= tells_of_loss(&buffer, table, own),
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => lost = true,
+                Err(_) => return lost,
+            }
+        }
+    }
+}
+
+impl AsFd for RuleWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn tells_of_loss(datagram: &[u8], table: &str, own: u32) -> bool {
+    let mut rest = datagram;
+    while let (Some(length), Some(kind), Some(from)) =
+        (read_u32(rest), rest.get(4..).and_then(read_u16), rest.get(12..).and_then(read_u32))
+    {
+        let length = length as usize;
+        let Some(message) = rest.get(..length).filter(|m| m.len() >= HEADERS) else { return false };
+        // The table's name is the first attribute of every one of these messages.
+        let about = attribute(&message[HEADERS..], 1).map(text);
+        if DELETIONS.contains(&kind) && from != own && about.as_deref() == Some(table) {
+            return true;
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, from: u32, table: &str) -> Vec<u8> {
+        let mut body = vec![0; 4];
+        body.extend_from_slice(&(4 + table.len() as u16 + 1).to_ne_bytes());
+        body.extend_from_slice(&1u16.to_ne_bytes());
+        body.extend_from_slice(table.as_bytes());
+        body.push(0);
+        body.resize(body.len().next_multiple_of(4), 0);
+        let mut all = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        all.extend_from_slice(&kind.to_ne_bytes());
+        all.extend_from_slice(&[0; 6]);
+        all.extend_from_slice(&from.to_ne_bytes());
+        all.extend_from_slice(&body);
+        all
+    }
+
+    #[test]
+    fn only_what_others_delete_of_ours_is_a_loss() {
+        let deletion = SUBSYSTEM | 8;
+        assert!(tells_of_loss(&message(deletion, 7, "naru"), "naru", 3));
+        assert!(!tells_of_loss(&message(deletion, 3, "naru"), "naru", 3), "our own");
+        assert!(!tells_of_loss(&message(deletion, 7, "other"), "naru", 3), "another table's");
+        assert!(!tells_of_loss(&message(SUBSYSTEM | 6, 7, "naru"), "naru", 3), "an addition");
+        let two = [message(deletion, 7, "other"), message(SUBSYSTEM | 2, 7, "naru")].concat();
+        assert!(tells_of_loss(&two, "naru", 3));
+        assert!(!tells_of_loss(&two[..30], "naru", 3));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..128)) {
+            let _ = tells_of_loss(&bytes, "naru", 1);
+        }
+    }
+}
