@@ -205,6 +205,8 @@ fn asks_for_the_host(host: &HostSettings) -> bool {
     // A rule beside those of the nodes that are given is for one that the container is to make.
     host.ipc == NamespaceMode::Host
         || host.device_rules.len() > host.devices.len()
+        // Hooks of device specifications are made for a root that is the host's.
+        || !host.device_requests.is_empty()
         || host.cap_add.iter().map(bare).any(|name| HOST_CAPABILITIES.contains(&name.as_str()))
 }
 

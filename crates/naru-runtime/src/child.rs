@@ -91,6 +91,8 @@ pub(crate) const OUTSIDE_STEPS: Table<Setup> = &[
     (Step::Cgroup, |setup, _| join_cgroup(&setup.tasks)),
     (Step::OomScore, |setup, state| process::set_oom_score(&setup.process, state)),
     (Step::Limits, |setup, _| process::raise_limits(&setup.process)),
+    // The root's place, which only the host's root may reach.
+    (Step::WorkingFolder, |setup, _| rustix::process::chdir(&setup.root_place).at(Op::Target, 0)),
     (Step::UserNamespace, |setup, _| namespaces::enter_user(&setup.spaces)),
 ];
 
@@ -207,7 +209,9 @@ fn set_clocks(setup: &Setup) -> Result<(), Failure> {
 pub(crate) fn become_root() -> Result<(), Failure> {
     rustix::thread::set_thread_groups(&[]).at(Op::Group, 0)?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Op::Group, 1)?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Op::User, 0)
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Op::User, 0)?;
+    // A change of user puts what fs.suid_dumpable says in its place (proc_sys_fs(5)).
+    process::hide()
 }
 
 /// In a user namespace it has been done before: the file isn't ours there.
@@ -246,8 +250,9 @@ fn cut_propagation() -> Result<(), Failure> {
 
 /// On top of `/`, if not in its own place: this process's root stays the folder below, until it changes places.
 fn attach_root(setup: &Setup) -> Result<(), Failure> {
-    move_mount(&setup.root, c"", CWD, setup.root_place.as_c_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at(Op::Attach, 0)
+    // Whoever is root in a user namespace may not reach the place by its path: it is the working folder then.
+    let place = if setup.spaces.user.is_some() { c"." } else { setup.root_place.as_c_str() };
+    move_mount(&setup.root, c"", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Op::Attach, 0)
 }
 
 fn bind_console(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {

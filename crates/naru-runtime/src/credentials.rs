@@ -132,7 +132,8 @@ pub(crate) fn change_ids(credentials: &Credentials) -> Result<(), Failure> {
         let own = CapabilitySets { effective: credentials.own, permitted: credentials.own, inheritable: 0 };
         naru_sys::credentials::capset(own).at(Op::Call, 1)?;
     }
-    Ok(())
+    // A change of user puts what fs.suid_dumpable says in its place (proc_sys_fs(5)).
+    crate::process::hide()
 }
 
 /// From here on execve gives no privileges. Precedes the filter. After clone.

@@ -83,7 +83,7 @@ mod tests {
                 HostName,
             ]
         );
-        assert_eq!(names(child::OUTSIDE_STEPS), [Hide, Cgroup, OomScore, Limits, UserNamespace]);
+        assert_eq!(names(child::OUTSIDE_STEPS), [Hide, Cgroup, OomScore, Limits, WorkingFolder, UserNamespace]);
         assert_eq!(names(exec::STEPS), [Hide, Cgroup, OomScore, Limits, Enter, OpenDirectory]);
         assert_eq!(
             names(process::STEPS),
