@@ -37,3 +37,4 @@ mod space;
 mod tutorial;
 mod userns;
 mod volumes;
+mod why;

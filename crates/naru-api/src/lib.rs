@@ -34,6 +34,7 @@ mod takeover;
 mod transfer;
 mod version;
 mod volumes;
+mod why;
 
 pub use listen::{Listener, activated, bind};
 pub use server::serve;

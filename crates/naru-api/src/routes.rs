@@ -4,7 +4,7 @@ use crate::router::Route;
 use crate::version::{OLDEST, v1};
 use crate::{
     absent, archive, container_streams, containers, events, exec, images, logs, networks, stats, system, transfer,
-    volumes,
+    volumes, why,
 };
 use http::Method;
 use std::sync::LazyLock;
@@ -34,6 +34,8 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         GET "/events" OLDEST, events::events;
         GET "/system/df" v1(25), system::disk_usage;
         POST "/system/check" OLDEST, system::check;
+
+        GET "/naru/containers/*/why" OLDEST, why::why;
 
         GET "/containers/json" OLDEST, containers::list;
         POST "/containers/create" OLDEST, containers::create;

@@ -30,6 +30,7 @@ pub mod stats;
 pub mod update;
 pub mod version;
 pub mod volume;
+pub mod why;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, joined};

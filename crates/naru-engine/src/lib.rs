@@ -35,7 +35,7 @@ mod volumes;
 pub use budget::DiskBudget;
 pub use cdi::DEFAULT_SPEC_DIRS as DEFAULT_CDI_SPEC_DIRS;
 pub use check::{CheckReport, Problem};
-pub use container::{ArchiveStat, AttachTicket, StatsSample, UnpackOptions};
+pub use container::{ArchiveStat, AttachTicket, Fact, StatsSample, UnpackOptions, What, Why, WhyLine};
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use naru_registry::Rule as RegistryRule;

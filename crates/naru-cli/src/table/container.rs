@@ -1,7 +1,7 @@
 //! The commands of the `container` family: names, flags and help. Data, and nothing else.
 
 use crate::commands::{
-    archive, attach, container, cp, create, exec, inspect, lifecycle, logs, prune, ps, run, start, stats, update,
+    archive, attach, container, cp, create, exec, inspect, lifecycle, logs, prune, ps, run, start, stats, update, why,
 };
 use crate::flag::{Flag, Kind::*, flag};
 use crate::run::check;
@@ -319,6 +319,15 @@ pub static COMMANDS: &[Command] = &[
         interspersed: true,
         flags: &[],
         run: lifecycle::wait,
+    },
+    Command {
+        paths: &["container why", "why"],
+        usage: "[OPTIONS] CONTAINER",
+        about: "Tell why a container ended, restarts, is unhealthy, or could not be started",
+        args: Args::Exact(1),
+        interspersed: true,
+        flags: &[&[flag("format", Str, "'json' for machines")]],
+        run: why::why,
     },
 ];
 

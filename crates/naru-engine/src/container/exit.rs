@@ -1,6 +1,7 @@
 //! What follows when a container has ended: waiters first, then its record, its network, and its removal if asked for.
 
 use super::Container;
+use super::history::{self, What};
 use crate::networks::Networks;
 use crate::types::{Status, WaitOutcome};
 use crate::{Engine, clock};
@@ -20,7 +21,10 @@ impl Engine {
             Event::Detached { exec: None } => self.container_event(&container, "detach", &[]),
             Event::Detached { exec: Some(exec) } => self.exec_detached(&container, &exec),
             Event::Health(report) => self.health_checked(&container, *report),
-            Event::OutOfMemory => self.container_event(&container, "oom", &[]),
+            Event::OutOfMemory => {
+                container.change(|r| history::note(&mut r.state.history, clock::now(), What::OutOfMemory));
+                self.container_event(&container, "oom", &[]);
+            }
         }
     }
 
@@ -68,6 +72,7 @@ impl Engine {
             }
             let lasted = record.finished_at.saturating_sub(r.state.started_at);
             r.state.end(record.exit_code, record.oom_killed, record.finished_at);
+            history::note(&mut r.state.history, record.finished_at, What::ended(record));
             super::health::after_change(r, false);
             super::restart::judge_end(r, record, lasted);
             Some(lasted)

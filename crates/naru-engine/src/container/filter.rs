@@ -41,7 +41,7 @@ impl Engine {
             if options.limit > 0 && views.len() == options.limit {
                 break;
             }
-            let view = self.view(&container);
+            let view = self.listed(&container);
             if filter.accepts(&view) {
                 views.push(view);
             }

@@ -1,5 +1,6 @@
 //! Health checks: what a container's settings mean, decided once for its monitor, which does the checking; and what becomes of its reports.
 
+use super::history::{What, note};
 use super::{Container, Record};
 use crate::Engine;
 use crate::types::{ContainerConfig, ExecSettings, HealthState, HealthStatus, Healthcheck};
@@ -67,7 +68,11 @@ impl Engine {
             let health = r.state.health.get_or_insert_default();
             health.status = status;
             health.failing_streak = failing_streak;
+            let said = result.output.clone();
             health.remember(result);
+            if changed {
+                note(&mut r.state.history, crate::clock::now(), What::health(status, &said));
+            }
             let test = r.config.healthcheck.as_ref().and_then(|check| test(&r.config, check).ok().flatten());
             match test {
                 Some(Test::Command(command)) => Some(command.join(" ")),

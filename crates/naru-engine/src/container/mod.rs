@@ -12,6 +12,7 @@ mod exit;
 mod files;
 mod filter;
 mod health;
+mod history;
 mod logs;
 mod merge;
 mod mounts;
@@ -30,10 +31,13 @@ pub(crate) mod tests_support;
 mod update;
 mod view;
 mod wait;
+mod why;
 
 pub use archive::{ArchiveStat, UnpackOptions};
 pub use attach::AttachTicket;
+pub use history::{Fact, What};
 pub use stats::StatsSample;
+pub use why::{Why, WhyLine};
 
 pub(crate) use attach::PendingAttach;
 pub(crate) use filter::label_fits;

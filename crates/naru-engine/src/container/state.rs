@@ -17,6 +17,7 @@
 //! shown otherwise. Whatever changes the state and takes time holds the container's operation lock; an end comes when it comes, and is the
 //! only change without it.
 
+use super::history::{Fact, What, note};
 use crate::types::{HealthState, Status, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +60,9 @@ pub(crate) struct State {
     /// Its health, if that is checked.
     #[serde(default)]
     pub health: Option<HealthState>,
+    /// What has happened to it, oldest first.
+    #[serde(default)]
+    pub history: Vec<Fact>,
 }
 
 impl Default for State {
@@ -83,6 +87,7 @@ impl Default for State {
             restart_at: 0,
             by_policy: false,
             health: None,
+            history: Vec::new(),
         }
     }
 }
@@ -116,6 +121,8 @@ impl State {
 
     /// It runs now.
     pub(crate) fn begin(&mut self, pid: i32, start_time: u64, boot_id: &str, now: UnixNanos) {
+        let by_itself = self.status == Status::Restarting;
+        note(&mut self.history, now, What::Started { by_itself });
         self.enter(Status::Running);
         self.pid = pid;
         self.start_time = start_time;
@@ -152,6 +159,7 @@ impl State {
         self.clear_process();
         self.exit_code = exit_code;
         error.clone_into(&mut self.error);
+        note(&mut self.history, at, What::StartFailed { exit_code, error: error.to_owned() });
         self.oom_killed = false;
         self.finished_at = at;
     }
@@ -160,6 +168,7 @@ impl State {
     pub(crate) fn await_restart(&mut self, backoff_ms: u64, now: UnixNanos) {
         self.enter(Status::Restarting);
         self.restart_count += 1;
+        note(&mut self.history, now, What::RestartPlanned { pause_ms: backoff_ms });
         self.backoff_ms = backoff_ms;
         self.restart_at = now.saturating_add(i64::try_from(backoff_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000));
     }

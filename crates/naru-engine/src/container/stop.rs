@@ -1,9 +1,10 @@
 //! Ending and freezing: stop, kill, restart, pause, unpause; and resizing a terminal.
 
+use super::history::{What, note};
 use super::state::State;
 use super::{Container, restart_policy};
-use crate::Engine;
 use crate::types::{Status, WaitOutcome};
+use crate::{Engine, clock};
 use naru_base::{Class, Error, Result, signal};
 use naru_fs::Durability;
 use naru_monitor::protocol::{Request, Response};
@@ -42,7 +43,7 @@ impl Engine {
         let (own_signal, own_timeout) = container.read(|r| (r.config.stop_signal.clone(), r.config.stop_timeout));
         let number = signal.or(own_signal).map_or(Ok(SIGTERM), |s| signal::parse(&s))?;
         let seconds = timeout.or(own_timeout).unwrap_or(STOP_TIMEOUT);
-        self.mark_stopped(container)?;
+        self.mark_stopped(container, "stop", number)?;
         if self.give_up_restart(container) {
             return Ok(());
         }
@@ -58,8 +59,9 @@ impl Engine {
     }
 
     /// Where a policy could start it again, the user's word is on the disk before anything is done.
-    fn mark_stopped(&self, container: &Container) -> Result<()> {
+    fn mark_stopped(&self, container: &Container, command: &str, signal: i32) -> Result<()> {
         let policy = container.change(|r| {
+            note(&mut r.state.history, clock::now(), What::Asked { command: command.to_owned(), signal });
             r.state.stopped_by_hand = true;
             restart_policy::is_set(&r.host.restart)
         });
@@ -98,7 +100,7 @@ impl Engine {
         let stop_signal = container.read(|r| r.config.stop_signal.clone());
         let stop_signal = stop_signal.and_then(|s| signal::parse(&s).ok()).unwrap_or(SIGTERM);
         if number == SIGKILL || number == stop_signal {
-            self.mark_stopped(&container)?;
+            self.mark_stopped(&container, "kill", number)?;
         }
         if container.status() == Status::Restarting {
             let _operation = container.operation.lock().await;

@@ -1,9 +1,11 @@
 //! A container as it is shown.
 
-use super::Container;
+use super::state::State;
+use super::{Container, Record};
 use crate::Engine;
-use crate::types::{ContainerFiles, ContainerView, NetworkMode, Status};
+use crate::types::{ContainerConfig, ContainerFiles, ContainerView, HealthState, HostSettings, NetworkMode, Status};
 use naru_base::Result;
+use serde_json::Value;
 
 impl Engine {
     /// Everything about one container.
@@ -21,9 +23,24 @@ impl Engine {
 
     pub(crate) fn view(&self, container: &Container) -> ContainerView {
         let record = container.read(Clone::clone);
+        let image = self.images.summary_parts(&record.image);
+        let view = self.view_of(container, record);
+        ContainerView {
+            exec_ids: self.execs.running_in(&container.id),
+            lower: image.layer_dirs,
+            manifest_digest: image.manifest_digest,
+            ..view
+        }
+    }
+
+    /// What a list shows, and nothing else: a thousand containers are listed at once.
+    pub(crate) fn listed(&self, container: &Container) -> ContainerView {
+        self.view_of(container, container.read(brief))
+    }
+
+    fn view_of(&self, container: &Container, record: Record) -> ContainerView {
         let status = container.status();
         let files = self.files(&record.id, record.state.pid);
-        let image = self.images.summary_parts(&record.image);
         let endpoints = self.endpoint_views(&record);
         ContainerView {
             files: ContainerFiles {
@@ -48,12 +65,12 @@ impl Engine {
             endpoints,
             sandbox_id: record.state.sandbox_id,
             ports: crate::ports::shown(&record.state.ports),
-            exec_ids: self.execs.running_in(&record.id),
-            lower: image.layer_dirs,
+            exec_ids: Vec::new(),
+            lower: Vec::new(),
             size_rw: None,
             size_root: None,
             platform: record.platform,
-            manifest_digest: image.manifest_digest,
+            manifest_digest: None,
             config: record.config,
             host: record.host,
             document: record.document,
@@ -80,6 +97,45 @@ impl Engine {
         let own = crate::disk::usage(&view.files.upper);
         view.size_rw = Some(own);
         view.size_root = Some(own + self.images.size(&view.image_id));
+    }
+}
+
+/// A record without what no list shows.
+fn brief(r: &Record) -> Record {
+    Record {
+        id: r.id.clone(),
+        name: r.name.clone(),
+        created: r.created,
+        image: r.image.clone(),
+        platform: r.platform.clone(),
+        config: ContainerConfig {
+            image: r.config.image.clone(),
+            labels: r.config.labels.clone(),
+            exposed_ports: r.config.exposed_ports.clone(),
+            ..ContainerConfig::default()
+        },
+        host: HostSettings {
+            network: r.host.network.clone(),
+            port_bindings: r.host.port_bindings.clone(),
+            publish_all: r.host.publish_all,
+            ..HostSettings::default()
+        },
+        document: r.document.get("Annotations").map_or(Value::Null, |a| serde_json::json!({ "Annotations": a })),
+        path: r.path.clone(),
+        args: r.args.clone(),
+        mounts: r.mounts.clone(),
+        networks: r.networks.clone(),
+        user_namespace: r.user_namespace,
+        state: State {
+            history: Vec::new(),
+            health: r.state.health.as_ref().map(|h| HealthState { log: Vec::new(), ..*h }),
+            boot_id: String::new(),
+            error: String::new(),
+            sandbox_id: String::new(),
+            attached: r.state.attached.clone(),
+            ports: r.state.ports.clone(),
+            ..r.state
+        },
     }
 }
 
