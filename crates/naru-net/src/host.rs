@@ -12,7 +12,7 @@ use crate::ipam::{self, InUse, Leases};
 use crate::nft::{BridgeRules, GateRules, Nft, Rules, STRANGERS};
 use crate::rtnl::Rtnl;
 use crate::spec::Addresses;
-use crate::{Endpoint, Error, Instance, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
+use crate::{Endpoint, Error, Instance, Mac, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
 use naru_base::Id;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,8 @@ struct Live {
     spec: NetworkSpec,
     /// The bridge's number; 0 for none.
     index: u32,
+    /// The bridge's own Ethernet address, when that is ours to say.
+    mac: Option<Mac>,
     addresses: Addresses,
     leases: Option<Leases>,
     leases6: Option<Leases<Subnet6>>,

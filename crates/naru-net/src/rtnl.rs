@@ -4,6 +4,7 @@ mod address;
 mod gate;
 mod hairpin;
 mod link;
+mod lock;
 mod route;
 
 pub use address::AddressInfo;

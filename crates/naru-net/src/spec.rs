@@ -246,6 +246,8 @@ pub struct EndpointRequest {
     pub interface: Option<String>,
     /// Without a default route (a further network of a container that has one).
     pub no_default_route: bool,
+    /// It may be others on its bridge: it may change its own addresses anyway (CAP_NET_ADMIN).
+    pub unlocked: bool,
 }
 
 /// A container's place on a network, as it is kept in a record.

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 
+/// `CAP_NET_ADMIN` (capabilities(7)).
+const NET_ADMIN: u64 = 1 << 12;
+
 /// A network namespace of a container's own, with its interfaces. It lives as long as a descriptor of it does: this one, the monitor's, or
 /// a process in it.
 #[derive(Debug, Clone)]
@@ -69,6 +72,9 @@ impl Networks {
             && let Some(Pooled { netns, endpoint, with: user }) = self.pool.take()
         {
             self.join(network, &container.id)?;
+            if may_change_addresses(&record) {
+                self.host.unlock(&endpoint)?;
+            }
             // The default network has no names.
             let attached = BTreeMap::from([(network.spec.name.clone(), endpoint)]);
             return Ok((Sandbox { id: Id::random()?.to_string(), netns: Arc::new(netns), attached }, user));
@@ -106,7 +112,7 @@ impl Networks {
     fn fill(&self, sandbox: &mut Sandbox, record: &Record, plan: &Plan) -> Result<()> {
         let alone = plan.len() == 1;
         for (network, settings) in plan {
-            let endpoint = self.attach(sandbox, &record.id, network, settings, alone)?;
+            let endpoint = self.attach(sandbox, record, network, settings, alone)?;
             sandbox.attached.insert(network.spec.name.clone(), endpoint.clone());
             // Before the container runs: it may ask for itself.
             self.enter_name(record, network, &endpoint)?;
@@ -126,7 +132,7 @@ impl Networks {
     pub(super) fn attach(
         &self,
         sandbox: &Sandbox,
-        container: &Id,
+        record: &Record,
         network: &Network,
         settings: &EndpointSettings,
         default_route: bool,
@@ -140,9 +146,10 @@ impl Networks {
             mac: settings.mac.clone(),
             interface: Some(own_name.unwrap_or_else(|| sandbox.free_interface(prefix))),
             no_default_route: !default_route,
+            unlocked: may_change_addresses(record),
         };
-        self.join(network, container)?;
-        self.host.attach(&network.spec, &sandbox.netns, &wish).inspect_err(|_| self.leave(&network.spec.id, container))
+        self.join(network, &record.id)?;
+        self.host.attach(&network.spec, &sandbox.netns, &wish).inspect_err(|_| self.leave(&network.spec.id, &record.id))
     }
 
     /// Gives the addresses back; the kernel removes the interfaces when the last descriptor is closed, in the background.
@@ -216,6 +223,13 @@ impl Engine {
             self.network_event(network, "disconnect", Some(&container.id));
         }
     }
+}
+
+/// Whether a container may give its interfaces other addresses, or send for others: its frames are then let through as they are.
+fn may_change_addresses(record: &Record) -> bool {
+    let host = &record.host;
+    let caps = naru_runtime::capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged);
+    caps.is_ok_and(|set| set & NET_ADMIN != 0)
 }
 
 /// Whether a network can meet what a container wants of it; docker's texts.

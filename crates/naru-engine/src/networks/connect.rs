@@ -52,9 +52,9 @@ impl Engine {
     ) -> Result<()> {
         let ended = || Error::conflict(format!("container {} is not running", container.id));
         let sandbox = container.sandbox().ok_or_else(ended)?;
-        let (engine, id, on) = (Arc::clone(self), container.id.clone(), Arc::clone(network));
+        let (engine, record, on) = (Arc::clone(self), container.read(Clone::clone), Arc::clone(network));
         let endpoint =
-            crate::image::blocking(move || engine.networks.attach(&sandbox, &id, &on, &settings, false)).await?;
+            crate::image::blocking(move || engine.networks.attach(&sandbox, &record, &on, &settings, false)).await?;
         let name = network.spec.name.clone();
         let entered = container.change_sandbox(|s| s.attached.insert(name.clone(), endpoint.clone())).is_some();
         if !entered {

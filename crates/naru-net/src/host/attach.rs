@@ -73,15 +73,60 @@ impl HostNet {
             ifname: inside.to_owned(),
         };
         let configured = configure(netns, &endpoint, &facts, wish).and_then(|own| match port {
-            Some(port) => self.settle(port, &facts, netns, own),
+            Some(port) => {
+                self.lock_in(netns, &endpoint, &facts, mac, own, wish.unlocked)?;
+                self.settle(port, &facts, netns, own)
+            }
             None => Ok(()),
         });
         if let Err(error) = configured {
             self.delete_interface(netns, &endpoint);
+            self.forget(&endpoint);
             return Err(error);
         }
         lease.armed = false;
         Ok(endpoint)
+    }
+
+    /// Keeps an endpoint from being another on its bridge, and others from being the gateway to it, or it to the host. One that is
+    /// `unlocked` may be whom it likes, but not a locked one to the host.
+    fn lock_in(
+        &self,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        facts: &Facts,
+        mac: Mac,
+        own: u32,
+        unlocked: bool,
+    ) -> Result<()> {
+        if !unlocked {
+            let mut rtnl = lock(&self.rtnl);
+            rtnl.lock_port(&endpoint.host_ifname, true)?;
+            rtnl.pin_neighbours(facts.bridge, &endpoint.addresses(), mac)?;
+        }
+        match facts.mac {
+            Some(bridge) => netns.rtnl().pin_neighbours(own, &endpoint.gateways(), bridge),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a container that may change its addresses (CAP_NET_ADMIN) use others on an endpoint that was made without knowing of it.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn unlock(&self, endpoint: &Endpoint) -> naru_base::Result<()> {
+        lock(&self.rtnl).lock_port(&endpoint.host_ifname, false)?;
+        self.forget(endpoint);
+        Ok(())
+    }
+
+    /// Lets the host learn anew who has an endpoint's addresses.
+    fn forget(&self, endpoint: &Endpoint) {
+        let bridge = lock(&self.live).get(&endpoint.network_id).map_or(0, |live| live.index);
+        if bridge != 0 {
+            // A note that stays is replaced by the next holder's, or found by the next reconcile.
+            let _ = lock(&self.rtnl).forget_neighbours(bridge, &endpoint.addresses());
+        }
     }
 
     fn lease<'a>(&'a self, network: &'a Id, wish: &EndpointRequest) -> Result<(Lease<'a>, Facts)> {
@@ -113,6 +158,7 @@ impl HostNet {
 
     /// Gives the endpoint's addresses back. Its interface goes when the namespace does; deleting it here would take 20 ms and more.
     pub fn detach(&self, endpoint: &Endpoint) {
+        self.forget(endpoint);
         self.release(&endpoint.network_id, endpoint.ip, endpoint.ip6);
     }
 
@@ -228,6 +274,7 @@ fn take<B: Block>(leases: Option<&mut Leases<B>>, wanted: Option<B::Address>) ->
 /// What attaching needs of a network, so that its lock is not held meanwhile.
 struct Facts {
     bridge: u32,
+    mac: Option<Mac>,
     addresses: Addresses,
     mtu: u32,
     icc: bool,
@@ -238,7 +285,7 @@ impl Facts {
     fn of(live: &Live) -> Self {
         let spec = &live.spec;
         let (mtu, icc, internal) = (spec.mtu, spec.icc, spec.internal);
-        Self { bridge: live.index, addresses: live.addresses, mtu, icc, internal }
+        Self { bridge: live.index, mac: live.mac, addresses: live.addresses, mtu, icc, internal }
     }
 }
 

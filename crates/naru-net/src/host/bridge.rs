@@ -49,10 +49,18 @@ impl HostNet {
             let text = "invalid pool request: Pool overlaps with other one on this address space";
             return Err(naru_base::Error::new(naru_base::Class::Forbidden, text));
         }
-        let index = if spec.driver == Driver::Bridge { self.make_bridge(spec, &addresses)? } else { 0 };
+        let (index, mac) = match spec.driver {
+            Driver::Bridge => {
+                let index = self.make_bridge(spec, &addresses)?;
+                let link = lock(&self.rtnl).link_by_index(index)?;
+                // A bridge that the user made may change its address at any time.
+                (index, link.and_then(|l| l.mac).filter(|mac| *mac == bridge_mac(spec, &addresses)))
+            }
+            _ => (0, None),
+        };
         let live = match all.remove(&spec.id) {
-            Some(old) if old.addresses == addresses => Live { spec: spec.clone(), index, ..old },
-            _ => new_live(spec, index, addresses)?,
+            Some(old) if old.addresses == addresses => Live { spec: spec.clone(), index, mac, ..old },
+            _ => Live { mac, ..new_live(spec, index, addresses)? },
         };
         all.insert(spec.id.clone(), live);
         Ok(())
@@ -114,8 +122,7 @@ impl HostNet {
     }
 
     fn bridge_options<'a>(&self, spec: &'a NetworkSpec, addresses: &Addresses, alias: &'a str) -> BridgeOptions<'a> {
-        let gateway = addresses.v4.map(|v4| IpAddr::V4(v4.gateway)).or(addresses.v6.map(|v6| IpAddr::V6(v6.gateway)));
-        let mac = Mac::of_endpoint(spec.id.as_str(), gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let mac = bridge_mac(spec, addresses);
         BridgeOptions { name: &spec.bridge_name, mac, mtu: spec.mtu, alias, no_ipv6_address: self.ipv6 }
     }
 
@@ -196,6 +203,12 @@ impl HostNet {
     }
 }
 
+/// The Ethernet address of a network's bridge.
+fn bridge_mac(spec: &NetworkSpec, addresses: &Addresses) -> Mac {
+    let gateway = addresses.v4.map(|v4| IpAddr::V4(v4.gateway)).or(addresses.v6.map(|v6| IpAddr::V6(v6.gateway)));
+    Mac::of_endpoint(spec.id.as_str(), gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
 /// A network of which nothing is leased but what its specification says.
 fn new_live(spec: &NetworkSpec, index: u32, addresses: Addresses) -> Result<Live> {
     let mut leases = addresses.v4.map(|v4| Leases::new(v4.subnet, v4.range, v4.gateway));
@@ -208,7 +221,7 @@ fn new_live(spec: &NetworkSpec, index: u32, addresses: Addresses) -> Result<Live
         };
         taken?;
     }
-    Ok(Live { spec: spec.clone(), index, addresses, leases, leases6 })
+    Ok(Live { spec: spec.clone(), index, mac: None, addresses, leases, leases6 })
 }
 
 /// Gives the bridge its address, and takes away what an earlier run with another subnet left.

@@ -4,6 +4,7 @@ use super::{HostNet, lock};
 use crate::rtnl::LinkInfo;
 use crate::{Endpoint, NetworkSpec, Published};
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 
 /// An endpoint of a container that runs, from its record.
 #[derive(Debug, Clone)]
@@ -82,6 +83,22 @@ impl HostNet {
         let alive: HashSet<&str> = endpoints.iter().map(|e| e.endpoint.host_ifname.as_str()).collect();
         let is_port = |l: &LinkInfo| bridges.iter().any(|b| b.index == l.master);
         let veths = links.iter().filter(|l| l.kind == "veth" && is_port(l) && !alive.contains(l.name.as_str()));
+        let holds = |index: u32, ip: IpAddr| {
+            let on = bridges.iter().find(|b| b.index == index).map(|b| &b.name);
+            let network = networks.iter().find(|n| Some(&n.bridge_name) == on);
+            endpoints
+                .iter()
+                .map(|e| &e.endpoint)
+                .any(|e| network.is_some_and(|n| n.id == e.network_id) && e.addresses().contains(&ip))
+        };
+        for (index, address) in rtnl.pinned_neighbours()? {
+            if bridges.iter().any(|b| b.index == index)
+                && !holds(index, address)
+                && let Err(e) = rtnl.forget_neighbours(index, &[address])
+            {
+                removed.failures.push(e.to_string());
+            }
+        }
         let owned: HashSet<&str> = networks.iter().map(|n| n.bridge_name.as_str()).collect();
         let orphans = bridges.iter().copied().filter(|b| !owned.contains(b.name.as_str()));
         for link in veths.chain(orphans) {

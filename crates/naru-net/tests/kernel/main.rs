@@ -3,6 +3,7 @@
 
 mod firewall;
 mod gate;
+mod identity;
 mod lifecycle;
 mod pool;
 mod traffic;
