@@ -423,3 +423,39 @@ fn removal_stays_inside() -> Result<()> {
     assert_eq!(fs::metadata(&folder)?.uid(), 0);
     Ok(())
 }
+
+#[test]
+fn events_tell_who_has_a_volume() -> Result<()> {
+    let cli = cli()?;
+    let (volume, name) = (unique("events"), unique("events"));
+    cli.ok(["volume", "create", &volume])?;
+    let mount = format!("{volume}:/v:ro");
+    let id = cli.ok(["create", "--name", &name, "-v", &mount, "busybox", "true"])?;
+    cli.ok(["start", "-a", &name])?;
+    cli.ok(["rm", &name])?;
+    cli.ok(["volume", "rm", &volume])?;
+    let filter = format!("volume={volume}");
+    let format = "{{.Action}} {{index .Actor.Attributes \"container\"}} {{index .Actor.Attributes \"destination\"}}";
+    eventually("the volume's events", || {
+        // `until` a moment ago: what has happened, and no waiting for more.
+        let said = cli.ok([
+            "events",
+            "--since",
+            "1h",
+            "--until",
+            "0s",
+            "--filter",
+            "type=volume",
+            "--filter",
+            &filter,
+            "--format",
+            format,
+        ])?;
+        let mut said: Vec<&str> = said.lines().map(str::trim_end).collect();
+        // dockerd tells of it again when a container takes it.
+        said.dedup();
+        let want = ["create", &format!("mount {id} /v"), &format!("unmount {id}"), "destroy"].map(ToOwned::to_owned);
+        ensure!(said == want, "{said:?}");
+        Ok(())
+    })
+}

@@ -104,6 +104,31 @@ impl Engine {
         Ok((removed, bytes))
     }
 
+    /// A container that starts has its volumes.
+    pub(crate) fn mount_events(&self, container: &Container) {
+        for mount in container.read(|r| r.mounts.clone()).into_iter().filter(|m| m.view.kind == "volume") {
+            let attributes = BTreeMap::from([
+                ("container".to_owned(), container.id.to_string()),
+                ("destination".to_owned(), mount.view.target),
+                ("driver".to_owned(), mount.view.driver),
+                ("propagation".to_owned(), mount.view.propagation),
+                ("read/write".to_owned(), mount.view.writable.to_string()),
+            ]);
+            self.events.publish("volume", "mount", &mount.view.name, attributes);
+        }
+    }
+
+    /// A container that has ended has them no more.
+    pub(crate) fn unmount_events(&self, container: &Container) {
+        for mount in container.read(|r| r.mounts.clone()).into_iter().filter(|m| m.view.kind == "volume") {
+            let attributes = BTreeMap::from([
+                ("container".to_owned(), container.id.to_string()),
+                ("driver".to_owned(), mount.view.driver),
+            ]);
+            self.events.publish("volume", "unmount", &mount.view.name, attributes);
+        }
+    }
+
     /// What a prune freed.
     pub(crate) fn prune_event(&self, kind: &str, bytes: u64) {
         self.events.publish(kind, "prune", "", BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]));

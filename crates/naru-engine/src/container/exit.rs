@@ -86,6 +86,7 @@ impl Engine {
             self.container_event(container, "oom", &[]);
         }
         self.exit_event(container, record.exit_code, lasted);
+        self.unmount_events(container);
         // Before anyone is told: whoever hears of the end may remove the network at once.
         let left = self.release_sandbox(container);
         container.set_lease(None);

@@ -177,6 +177,7 @@ impl Engine {
         for network in networks.iter().filter_map(|name| self.networks.find(name).ok()) {
             self.network_event(&network, "connect", Some(&container.id));
         }
+        self.mount_events(container);
         container.save(&self.records, durability)
     }
 
