@@ -1,5 +1,6 @@
 //! Published ports: forms, who has them, who reaches them, and how long they stay.
 
+use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 
@@ -327,5 +328,43 @@ fn ports_follow_the_way_out() -> Result<()> {
     cli.ok(["network", "connect", "quay", "web"])?;
     expect(world, "127.0.0.1", 8080, "here")?;
     cli.ok(["rm", "-f", "web"])?;
+    engine.finish()
+}
+
+#[test]
+fn a_long_transfer_outlives_the_engine() -> Result<()> {
+    let mut engine = Engine::start()?;
+    if engine.target() == Target::Dockerd {
+        eprintln!("skipped: dockerd takes its containers with it");
+        return engine.finish();
+    }
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    let neighbour = Neighbour::beside(engine.world())?;
+    let script = "nc -l -p 7000 | wc -c; echo counted; sleep 1000";
+    // With an open input: busybox' nc ends for both sides when one's ends.
+    cli.ok(["run", "-d", "-i", "--name", "sink", "-p", "8080:7000", "busybox", "sh", "-c", script])?;
+    eventually("the server to listen", || {
+        let listening = cli.ok(["exec", "sink", "netstat", "-tln"])?;
+        ensure!(listening.contains(":7000 "), "{listening}");
+        Ok(())
+    })?;
+    let mut client = neighbour.command(engine.world(), "busybox");
+    client.args(["nc", "192.0.2.1", "8080"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut client = client.spawn()?;
+    let mut stream = client.stdin.take().context("the client's input")?;
+    let part = vec![b'x'; 4 << 20];
+    // More than all buffers on the way hold: each part moves only while the connection works.
+    stream.write_all(&part)?;
+    engine.kill()?;
+    stream.write_all(&part)?;
+    engine.launch()?;
+    stream.write_all(&part)?;
+    drop(stream);
+    cli.wait_for_log("sink", "counted")?;
+    let logged = cli.ok(["logs", "sink"])?;
+    assert!(logged.starts_with(&(3 * part.len()).to_string()), "{logged}");
+    client.wait()?;
+    drop(neighbour);
     engine.finish()
 }

@@ -241,7 +241,7 @@ impl Engine {
     /// Holds one of the host's ports that a wish allows.
     fn hold(&self, held: &mut HeldPorts, wish: &Wish) -> Result<u16> {
         if wish.host_ip.is_ipv6() {
-            let text = "the container has no IPv6 address: publish the port on an IPv4 address";
+            let text = "ports are published on IPv4 addresses only yet: give one of the host's, or none";
             return Err(Error::invalid(format!("Bind for {} failed: {text}", shown_address(wish, wish.host_ports.0))));
         }
         let (first, last) = wish.host_ports;
