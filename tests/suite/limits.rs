@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, eventually, shared, unique};
+use naru_testkit::{Client, Engine, EngineOptions, Target, eventually, shared, unique};
 use naru_tests::{note, only_naru};
 
 /// A container that does nothing but be there.
@@ -421,4 +421,21 @@ fn a_parent_of_its_own() -> Result<()> {
         ensure!(cli.ok(["ps", "-aq", "--filter", &format!("name={name}")])?.is_empty(), "{name} is there");
         Ok(())
     })
+}
+
+#[test]
+fn a_parent_for_all() -> Result<()> {
+    let path = format!("/limits/{}", unique("all"));
+    let args = ["--cgroup-parent", &path, "--exec-opt", "native.cgroupdriver=cgroupfs"].map(Into::into).to_vec();
+    let mut engine = Engine::with(Target::from_env(), EngineOptions { args, ..EngineOptions::default() })?;
+    engine.load_busybox()?;
+    let groups =
+        engine.cli().ok(["run", "--rm", "--cgroupns", "host", "-m", "64m", "busybox", "cat", "/proc/1/cgroup"])?;
+    assert!(groups.lines().any(|line| line.contains(&format!("{path}/"))), "{groups}");
+    // Nothing is missing where the other tests pass.
+    assert_eq!(
+        engine.cli().ok(["info", "-f", "{{.CgroupDriver}} {{.MemoryLimit}} {{.PidsLimit}}"])?,
+        "cgroupfs true true"
+    );
+    engine.finish()
 }

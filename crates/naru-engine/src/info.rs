@@ -69,7 +69,7 @@ impl Engine {
             memory: memory(),
             cgroup_version,
             data_root: self.config.data_root.clone(),
-            warnings: Vec::new(),
+            warnings: missing_limits(self.limit_support(), cgroup_version),
             backing_filesystem: filesystem(&self.config.data_root).to_owned(),
             debug: self.config.debug,
             event_listeners: self.events.listeners(),
@@ -81,6 +81,23 @@ impl Engine {
             cdi_spec_dirs: self.config.cdi_spec_dirs.clone(),
         }
     }
+}
+
+/// docker's warnings about limits that this host can't set.
+fn missing_limits(limits: LimitSupport, cgroup_version: u8) -> Vec<String> {
+    let warnings = [
+        (limits.memory, "memory limit"),
+        (limits.swap, "swap limit"),
+        // v2 has no such thing, which is no lack.
+        (limits.oom_kill_disable || cgroup_version == 2, "oom kill disable"),
+        (limits.cpu_quota, "cpu cfs quota"),
+        (limits.cpu_quota, "cpu cfs period"),
+        (limits.cpu_shares, "cpu shares"),
+        (limits.cpuset, "cpuset"),
+        (limits.pids, "pids limit"),
+    ];
+    let missing = warnings.iter().filter(|(there, _)| !there);
+    missing.map(|(_, what)| format!("WARNING: No {what} support")).collect()
 }
 
 /// Name and version of the distribution (os-release(5)).
@@ -102,5 +119,17 @@ fn filesystem(path: &Path) -> &'static str {
         Ok(0x0102_1994) => "tmpfs",
         Ok(0x794c_7630) => "overlayfs",
         _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_limits_is_told_of() {
+        let all = missing_limits(LimitSupport::default(), 1);
+        assert_eq!((all.len(), all[1].as_str()), (8, "WARNING: No swap limit support"));
+        assert_eq!(missing_limits(LimitSupport::default(), 2).len(), 7);
     }
 }

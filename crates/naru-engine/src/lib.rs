@@ -70,6 +70,8 @@ pub struct EngineConfig {
     pub insecure_registries: Vec<String>,
     /// Mirrors of the hub.
     pub registry_mirrors: Vec<String>,
+    /// The cgroup of all containers that don't say, without `/` at its ends; `None` for the engine's own.
+    pub cgroup_parent: Option<String>,
     /// Where CDI specifications are, the most important place last.
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Mirrors and blocks by the beginning of an image's name.
@@ -103,7 +105,7 @@ impl EngineConfig {
 
     /// The cgroup of all containers of this engine.
     pub(crate) fn cgroup_parent(&self) -> String {
-        self.instance().cgroup()
+        self.cgroup_parent.clone().unwrap_or_else(|| self.instance().cgroup())
     }
 }
 

@@ -25,12 +25,14 @@ The engine
 Options:
       --block-registry list         Registry, or beginning of image names, that is never asked
       --cdi-spec-dir list           Folder of CDI specifications (default /etc/cdi and /var/run/cdi)
+      --cgroup-parent string        Parent cgroup of containers that don't say (default \"naru\")
       --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
       --data-root string            Folder of what lasts (default \"/var/lib/naru\")
   -D, --debug                       Tell more
       --disk-budget bytes           What images may take on disk; the least recently used ones that no container has are removed
       --disk-budget-grace duration  An image that was used within this time is kept (default 10m)
       --disk-budget-keep list       Image (name:tag, or the beginning of one and *) that is kept, as is one with the label naru.keep
+      --exec-opt list               native.cgroupdriver=cgroupfs, the only driver there is
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
@@ -54,6 +56,7 @@ pub(crate) struct Settings {
     pub pidfile: PathBuf,
     pub debug: bool,
     pub cdi_spec_dirs: Vec<PathBuf>,
+    pub cgroup_parent: Option<String>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
     pub registry_rules: Vec<RegistryRule>,
@@ -74,6 +77,8 @@ struct File {
     pidfile: Option<PathBuf>,
     debug: Option<bool>,
     cdi_spec_dirs: Option<Vec<PathBuf>>,
+    cgroup_parent: Option<String>,
+    exec_opts: Option<Vec<String>>,
     insecure_registries: Option<Vec<String>>,
     registry_mirrors: Option<Vec<String>>,
     /// Naru's own: mirrors and blocks by the beginning of an image's name.
@@ -122,6 +127,8 @@ impl Settings {
                 "-p" | "--pidfile" => own.pidfile = Some(value()?.into()),
                 "-H" | "--host" => own.hosts.get_or_insert_default().push(value()?),
                 "--cdi-spec-dir" => own.cdi_spec_dirs.get_or_insert_default().push(value()?.into()),
+                "--cgroup-parent" => own.cgroup_parent = Some(value()?),
+                "--exec-opt" => own.exec_opts.get_or_insert_default().push(value()?),
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
                 "--registry-mirror" => {
                     let value = value()?;
@@ -143,6 +150,7 @@ impl Settings {
             }
         }
         let file = File::read(config_file.as_deref())?;
+        own.exec_opts.iter().chain(&file.exec_opts).flatten().try_for_each(|option| check_exec_option(option))?;
         let exec_root = own.exec_root.or(file.exec_root).unwrap_or_else(|| naru_engine::DEFAULT_EXEC_ROOT.into());
         Ok(Self {
             help,
@@ -151,6 +159,7 @@ impl Settings {
             pidfile: own.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("naru.pid")),
             exec_root,
             debug: own.debug.or(file.debug).unwrap_or_default(),
+            cgroup_parent: cgroup_parent(own.cgroup_parent.or(file.cgroup_parent))?,
             cdi_spec_dirs: own.cdi_spec_dirs.or(file.cdi_spec_dirs).unwrap_or_else(default_cdi_spec_dirs),
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
@@ -204,6 +213,29 @@ fn rule<'a>(rules: &'a mut Option<Vec<RegistryRule>>, prefix: &str) -> &'a mut R
         rules.len() - 1
     });
     &mut rules[at]
+}
+
+/// dockerd's `--exec-opt`.
+fn check_exec_option(option: &str) -> Result<(), String> {
+    match option.split_once('=') {
+        Some(("native.cgroupdriver", "cgroupfs")) => Ok(()),
+        Some(("native.cgroupdriver", "systemd")) => {
+            Err("the cgroup driver systemd is not available: leave native.cgroupdriver out, or set it to cgroupfs"
+                .into())
+        }
+        Some(("native.cgroupdriver", other)) => Err(format!("unknown cgroup driver {other:?}: there is cgroupfs")),
+        _ => Err(format!("invalid exec-opt: {option}: there is native.cgroupdriver=cgroupfs")),
+    }
+}
+
+fn cgroup_parent(path: Option<String>) -> Result<Option<String>, String> {
+    let path = path.map(|path| path.trim_matches('/').to_owned()).filter(|path| !path.is_empty());
+    match path {
+        Some(path) if path.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            Err(format!("invalid cgroup parent {path:?}: it must not leave the cgroup tree"))
+        }
+        path => Ok(path),
+    }
 }
 
 fn default_cdi_spec_dirs() -> Vec<PathBuf> {
@@ -304,6 +336,16 @@ mod tests {
         std::fs::write(&path, r#"{"registries": [{"prefix": "x", "nonsense": 1}]}"#).unwrap();
         assert!(read(&[&file]).unwrap_err().contains("nonsense"));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn cgroups_have_one_driver_and_a_parent() {
+        let settings = read(&["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent=/a/b/"]).unwrap();
+        assert_eq!(settings.cgroup_parent.as_deref(), Some("a/b"));
+        assert_eq!(read(&["--cgroup-parent", "/"]).unwrap().cgroup_parent, None);
+        assert!(read(&["--cgroup-parent", "/a/../b"]).unwrap_err().contains("invalid cgroup parent"));
+        assert!(read(&["--exec-opt", "native.cgroupdriver=systemd"]).unwrap_err().contains("systemd is not available"));
+        assert!(read(&["--exec-opt", "x=y"]).unwrap_err().contains("x=y"));
     }
 
     #[test]
