@@ -3,9 +3,11 @@
 use naru_base::error::Context as _;
 use naru_fs::{Durability, Root, durable};
 use naru_runtime::{Hook, Hooks, StartOptions, StateText};
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// The version of the OCI runtime specification whose state the hooks read.
@@ -49,12 +51,19 @@ impl HookPlan {
             }
             _ => {}
         }
+        // Those of the container's namespaces come here as its root, who may be nobody on the host.
+        for (folder, mode) in [(run_dir, 0o711), (&root, 0o755)] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
+                .system("cannot open the folder for hooks")?;
+        }
         let config = json!({
             "ociVersion": OCI_VERSION,
             "root": {"path": root},
             "annotations": self.annotations,
         });
-        durable::write_json(&Root::open_host(run_dir)?, "config.json", &config, Durability::Volatile)?;
+        let (folder, text) = (Root::open_host(run_dir)?, config.to_string());
+        let mode = Mode::from_raw_mode(0o644);
+        durable::write_with_mode(&folder, "config.json", text.as_bytes(), Durability::Volatile, mode)?;
         let (id, bundle, annotations) = (id.to_owned(), run_dir.to_owned(), self.annotations);
         let state: StateText = Box::new(move |pid, status| {
             json!({
@@ -74,6 +83,8 @@ impl HookPlan {
             start_container: self.start_container,
             state: Some(state),
         };
-        Ok(StartOptions { hooks, root_place: Some(root), ..StartOptions::default() })
+        // Only these can see it by its path.
+        let root_place = (!hooks.create_container.is_empty()).then_some(root);
+        Ok(StartOptions { hooks, root_place, ..StartOptions::default() })
     }
 }
