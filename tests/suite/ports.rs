@@ -87,15 +87,19 @@ pub fn host_port(cli: &Client, name: &str, port: &str) -> Result<u16> {
 fn all_forms() -> Result<()> {
     let engine = shared()?;
     let (cli, name) = (engine.cli(), unique("forms"));
-    let forms = [
+    let mut forms = vec![
         "21001:80",
         "127.0.0.1:21002:81",
         "127.0.0.1::82",
         "21010-21012:90-92",
         "21020-21030:93/udp",
-        "21040:94/sctp",
         "published=21050,target=95,protocol=tcp",
     ];
+    // dockerd needs a kernel that speaks SCTP itself.
+    let naru = engine.target() == Target::Naru;
+    if naru {
+        forms.push("21040:94/sctp");
+    }
     let args: Vec<&str> = forms.iter().flat_map(|form| ["-p", form]).collect();
     cli.ok([&["run", "-d", "--name", &name], &args[..], &["busybox", "sleep", "1000"]].concat())?;
     let shown = cli.ok(["port", &name])?;
@@ -105,11 +109,11 @@ fn all_forms() -> Result<()> {
         "90/tcp -> 0.0.0.0:21010",
         "91/tcp -> 0.0.0.0:21011",
         "92/tcp -> 0.0.0.0:21012",
-        "94/sctp -> 0.0.0.0:21040",
         "95/tcp -> 0.0.0.0:21050",
     ] {
         assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");
     }
+    assert_eq!(shown.contains("94/sctp -> 0.0.0.0:21040"), naru, "{shown}");
     assert!(shown.lines().any(|l| l.starts_with("82/tcp -> 127.0.0.1:")), "{shown}");
     let free = host_port(&cli, &name, "93/udp")?;
     assert!((21020..=21030).contains(&free), "{shown}");
@@ -148,7 +152,9 @@ fn a_taken_port_has_an_owner() -> Result<()> {
     for port in ["21101:80", "127.0.0.1:21101:80"] {
         let done = publish(port)?;
         assert_eq!(done.code, 125, "{port}: {done:?}");
-        assert!(done.stderr.contains("port is already allocated"), "{port}: {}", done.stderr);
+        // An older dockerd finds the second form out from the kernel.
+        let dockerds = engine.target() == Target::Dockerd && done.stderr.contains("address already in use");
+        assert!(done.stderr.contains("port is already allocated") || dockerds, "{port}: {}", done.stderr);
         assert!(done.stderr.contains("driver failed programming external connectivity on endpoint"), "{}", done.stderr);
         if engine.target() == Target::Naru {
             assert!(done.stderr.contains(&first), "the owner is not named: {}", done.stderr);
