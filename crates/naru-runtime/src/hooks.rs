@@ -9,6 +9,7 @@ use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::clone::fork;
 use naru_sys::execve::{CStringArray, execve};
 use naru_sys::process::exit_now;
+use naru_sys::signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, SeekFrom, memfd_create, seek};
@@ -220,6 +221,9 @@ impl PreparedHook {
         seek(state, SeekFrom::Start(0)).at(Op::Call, index)?;
         let child = fork(|| {
             rustix::process::umask(Mode::from_raw_mode(0o022));
+            // Whatever the runtime blocks or ignores is its own.
+            signals::reset_dispositions();
+            let _ = signals::set_mask(0);
             if rustix::stdio::dup2_stdin(state).is_ok() {
                 execve(&self.path, &self.argv, &self.envp);
             }
