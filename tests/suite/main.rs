@@ -20,6 +20,7 @@ mod kit;
 mod lifecycle;
 mod limits;
 mod logs;
+mod metrics;
 mod network;
 mod network_chaos;
 mod network_isolation;

@@ -19,6 +19,7 @@ mod exec;
 mod images;
 mod listen;
 mod logs;
+mod metrics;
 mod networks;
 mod progress;
 mod query;
@@ -37,5 +38,6 @@ mod volumes;
 mod why;
 
 pub use listen::{Listener, activated, bind};
+pub use metrics::serve_metrics;
 pub use server::serve;
 pub use version::{ApiVersion, NEWEST, OLDEST};

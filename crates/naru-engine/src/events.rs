@@ -4,6 +4,7 @@ use crate::clock;
 use crate::types::{Event, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast;
 
 /// How many events are kept for `since` (docker's number).
@@ -16,16 +17,22 @@ const BACKLOG: usize = 4096;
 pub(crate) struct Events {
     live: broadcast::Sender<Event>,
     past: Mutex<VecDeque<Event>>,
+    published: AtomicU64,
 }
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self { live: broadcast::channel(BACKLOG).0, past: Mutex::new(VecDeque::with_capacity(KEPT)) }
+        Self {
+            live: broadcast::channel(BACKLOG).0,
+            past: Mutex::new(VecDeque::with_capacity(KEPT)),
+            published: AtomicU64::new(0),
+        }
     }
 
     /// Tells everyone, now.
     pub(crate) fn publish(&self, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
         let event = Event { kind: kind.into(), action: action.into(), id: id.into(), attributes, time: clock::now() };
+        self.published.fetch_add(1, Ordering::Relaxed);
         let mut past = crate::lock(&self.past);
         if past.len() == KEPT {
             past.pop_front();
@@ -37,6 +44,11 @@ impl Events {
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.live.subscribe()
+    }
+
+    /// How many there have been.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
     }
 
     pub(crate) fn listeners(&self) -> usize {

@@ -3,7 +3,7 @@
 use crate::container::{Container, done};
 use crate::types::{ClientStream, ExecSettings, ExecView, Status};
 use crate::{Engine, clock, detach_keys};
-use naru_base::{Error, Id, Result};
+use naru_base::{Class, Error, Id, Result};
 use naru_monitor::protocol::{Attach, ExecRequest, PROTOCOL_VERSION, Request, Response};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -226,7 +226,12 @@ impl ExecTicket {
         let action = format!("exec_start: {}", self.settings.command.join(" "));
         self.engine.container_event(&self.container, &action, &[("execID", self.id.as_str())]);
         let request = ExecRequest { id: self.id.to_string(), process, attach };
-        let answer = monitor.request(Request::Exec(Box::new(request)), descriptors).await?;
+        let asked = monitor.request(Request::Exec(Box::new(request)), descriptors).await;
+        let answer = asked.map_err(|error| match error.class() {
+            // It has just ended, and its monitor with it.
+            Class::Unavailable => Error::conflict(format!("container {} is not running", self.container.id)),
+            _ => error,
+        })?;
         self.used = true;
         match answer.0 {
             Response::Started { pid, .. } => {

@@ -9,6 +9,7 @@ mod channel_io;
 mod check;
 mod clock;
 mod container;
+mod counts;
 mod detach_keys;
 mod disk;
 mod events;
@@ -36,6 +37,7 @@ pub use budget::DiskBudget;
 pub use cdi::DEFAULT_SPEC_DIRS as DEFAULT_CDI_SPEC_DIRS;
 pub use check::{CheckReport, Problem};
 pub use container::{ArchiveStat, AttachTicket, Fact, StatsSample, UnpackOptions, What, Why, WhyLine};
+pub use counts::Counts;
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use naru_registry::Rule as RegistryRule;
@@ -124,6 +126,7 @@ pub struct Engine {
     pub(crate) volumes: volumes::Volumes,
     pub(crate) image_use: budget::ImageUse,
     pub(crate) events: Events,
+    pub(crate) counters: counts::Counters,
     pub(crate) filters: SeccompFilters,
     pub(crate) spawner: spawner::Spawner,
     pub(crate) user_spaces: user_spaces::UserSpaces,
@@ -190,6 +193,7 @@ impl Engine {
             execs: exec::Execs::default(),
             images,
             events: Events::new(),
+            counters: counts::Counters::default(),
             filters: SeccompFilters::default(),
             spawner: spawner::Spawner::new(spawner),
             user_spaces: user_spaces::UserSpaces::new(&config),

@@ -77,6 +77,9 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
     };
     let engine = Engine::open(config, spawner)?;
     engine.reconcile().await?;
+    if let Some(address) = &settings.metrics_addr {
+        tokio::spawn(naru_api::serve_metrics(engine.clone(), address).await?);
+    }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("serving on {}", settings.hosts.join(", "));
     naru_api::serve(engine.clone(), listeners, async move {

@@ -38,6 +38,7 @@ Options:
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
       --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
+      --metrics-addr ADDRESS:PORT   Where Prometheus finds metrics (no address: nowhere)
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
       --registry-certs string       Folder with certificates by registry (default \"/etc/docker/certs.d\")
       --registry-mirror list        Mirror of the hub (URL), or of image names that begin with a prefix (PREFIX=URL)
@@ -61,6 +62,7 @@ pub(crate) struct Settings {
     pub registry_mirrors: Vec<String>,
     pub registry_rules: Vec<RegistryRule>,
     pub registry_certs: Option<PathBuf>,
+    pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
     pub disk_budget: Option<DiskBudget>,
     pub default_userns: UserMode,
@@ -84,6 +86,7 @@ struct File {
     /// Naru's own: mirrors and blocks by the beginning of an image's name.
     registries: Option<Vec<RegistryRule>>,
     registry_certs: Option<PathBuf>,
+    metrics_addr: Option<String>,
     search_index: Option<String>,
     disk_budget: Option<String>,
     disk_budget_grace: Option<String>,
@@ -139,6 +142,7 @@ impl Settings {
                 }
                 "--block-registry" => rule(&mut own.registries, &value()?).blocked = true,
                 "--registry-certs" => own.registry_certs = Some(value()?.into()),
+                "--metrics-addr" => own.metrics_addr = Some(value()?),
                 "--search-index" => own.search_index = Some(value()?),
                 "--disk-budget" => own.disk_budget = Some(value()?),
                 "--disk-budget-grace" => own.disk_budget_grace = Some(value()?),
@@ -165,6 +169,7 @@ impl Settings {
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             registry_rules: own.registries.or(file.registries).unwrap_or_default(),
             registry_certs: own.registry_certs.or(file.registry_certs),
+            metrics_addr: own.metrics_addr.or(file.metrics_addr),
             search_index: own.search_index.or(file.search_index),
             disk_budget: budget(
                 own.disk_budget.or(file.disk_budget).as_deref(),

@@ -79,6 +79,7 @@ impl Engine {
         });
         // Told twice.
         let Some(lasted) = lasted else { return };
+        self.counters.deaths.add();
         self.close_ports(container);
         container.set_monitor(None);
         self.give_back_mounted(container, container.id.as_str());

@@ -63,6 +63,10 @@ impl Engine {
     /// A check has ended. docker tells of it as of any exec.
     pub(crate) fn health_checked(&self, container: &Container, report: HealthReport) {
         let HealthReport { check, result, status, failing_streak, changed } = report;
+        self.counters.health_checks.add();
+        if result.exit_code != 0 {
+            self.counters.health_checks_failed.add();
+        }
         let exit_code = result.exit_code.to_string();
         let command = container.change(|r| {
             let health = r.state.health.get_or_insert_default();

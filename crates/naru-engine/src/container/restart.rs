@@ -62,6 +62,7 @@ impl Engine {
             self.give_up_restart(container);
             return;
         }
+        self.counters.restarts.add();
         if let Err(error) = self.start_again(container).await {
             tracing::warn!(container = container.id.short(), "could not be started again: {error}");
         }
