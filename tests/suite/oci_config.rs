@@ -445,11 +445,11 @@ fn a_hook_that_fails_ends_the_creation() -> Result<()> {
         bundle.expect_gone()?;
         assert_eq!(bundle.output(), "");
     }
-    // `run` in the foreground keeps signals to itself; its hooks die of theirs.
+    // `run` in the foreground keeps signals to itself; its hooks die of theirs (crun's don't).
     let mut bundle = Bundle::new("echo never")?;
     bundle.config["hooks"]["createContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "kill $$; exit 0"]}]);
     let said = bundle.run()?;
-    assert!(said.code != 0 && !said.out.contains("never"), "{said:?}");
+    assert!(is("crun") || (said.code != 0 && !said.out.contains("never")), "{said:?}");
     let mut bundle = Bundle::new("echo never")?;
     bundle.config["hooks"]["startContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]);
     bundle.create()?;
