@@ -108,8 +108,19 @@ impl Engine {
         self.container_event(container, "die", &[("execDuration", &seconds), ("exitCode", &exit_code.to_string())]);
     }
 
+    /// Removes an exit record that a monitor was killed over. What can't be removed goes with the container.
+    fn remove_unfinished_record(&self, id: &Id) {
+        let Ok(folder) = naru_fs::Root::open_host(self.config.container_dir(id)) else { return };
+        for name in folder.list("/").unwrap_or_default().iter().filter_map(|n| n.to_str()) {
+            if name.starts_with(".tmp-") && name.ends_with(EXIT_RECORD) {
+                let _ = naru_fs::durable::remove(&folder, name, Durability::Volatile);
+            }
+        }
+    }
+
     /// Kills what a dead monitor may have left in the container's cgroup, and removes that.
     pub(crate) fn kill_remains(&self, container: &Container) {
+        self.remove_unfinished_record(&container.id);
         if let Ok(cgroup) = self.cgroup(container) {
             if let Err(error) = cgroup.kill_all() {
                 tracing::warn!(container = container.id.short(), "{error}");
