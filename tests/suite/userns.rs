@@ -259,10 +259,11 @@ fn the_network_is_the_containers_own() -> Result<()> {
     let cli = auto()?.docker();
     // A port below 1024 for an ordinary user.
     let script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/domainname
-        echo served | nc -l -p 80 & for i in $(seq 100); do nc -w 5 127.0.0.1 80 </dev/null && exit; sleep 0.1; done; exit 1";
+        nc -l -p 80 & for i in $(seq 300); do
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ':0050 .* 0A ' && echo listens && exit; sleep 0.1; done; exit 1";
     let sysctls = ["--sysctl", "net.ipv4.ip_forward=1", "--domainname", "example"];
     let said = cli.ok([&["run", "--rm", "-u", "1000"], &sysctls[..], &["busybox", "sh", "-c", script]].concat())?;
-    assert_eq!(said, "1\nexample\nserved");
+    assert_eq!(said, "1\nexample\nlistens");
     cli.ok(["run", "--rm", "busybox", "ping", "-c1", "-W5", "127.0.0.1"])?;
     let script = "ip addr add 10.9.8.7/24 dev lo && ip -o addr show lo | grep -c 10.9.8.7";
     assert_eq!(cli.ok(["run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", script])?, "1");
