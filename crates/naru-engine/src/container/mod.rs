@@ -129,6 +129,10 @@ impl Container {
 
     /// Writes the record. One that a reboot removes anyway needs no sync.
     pub(crate) fn save(&self, records: &Records<Record>, durability: Durability) -> Result<()> {
+        if self.ends.borrow().removed {
+            // Somebody had waited for its operation lock meanwhile: a record written now would bring it back with the next engine.
+            return Err(Error::not_found(format!("No such container: {}", self.id)));
+        }
         let record = self.read(Record::clone);
         let durability = if record.host.auto_remove { Durability::Volatile } else { durability };
         records
