@@ -139,7 +139,8 @@ pub(super) fn check_sysctls(settings: &BTreeMap<String, String>, namespaces: &Na
     ];
     for key in settings.keys() {
         // Whichever separator comes first separates.
-        let name = if key.find('/') < key.find('.') && key.contains('/') { key.replace('/', ".") } else { key.clone() };
+        let slashes = key.chars().find(|c| ['/', '.'].contains(c)) == Some('/');
+        let name = if slashes { key.replace('/', ".") } else { key.clone() };
         let own = |space: Namespace, which: &str| match space {
             Namespace::Host => {
                 Err(Error::invalid(format!("sysctl {key:?} is not allowed in the hosts {which} namespace")))
