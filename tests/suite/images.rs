@@ -237,6 +237,21 @@ fn commit_keeps_files_and_settings() -> Result<()> {
 }
 
 #[test]
+fn what_is_only_a_parent_is_listed_with_all() -> Result<()> {
+    let (cli, base, name, child) = (cli()?, own_image("parent")?, unique("parent"), format!("{}:1", unique("child")));
+    let parent = cli.inspect(&base, "{{.Id}}")?;
+    cli.ok(["create", "--name", &name, &base])?;
+    cli.ok(["commit", &name, &child])?;
+    cli.ok(["rm", &name])?;
+    cli.ok(["rmi", &base])?;
+    assert!(!cli.ok(["images", "-q", "--no-trunc"])?.contains(&parent));
+    assert!(cli.ok(["images", "-q", "--no-trunc", "-a"])?.contains(&parent));
+    cli.ok(["rmi", &child])?;
+    assert!(!cli.ok(["images", "-q", "--no-trunc", "-a"])?.contains(&parent));
+    Ok(())
+}
+
+#[test]
 fn commit_keeps_what_is_hard_to_keep() -> Result<()> {
     let (cli, base, tag) = (cli()?, format!("{}:1", unique("hardbase")), format!("{}:1", unique("hard")));
     // A lower layer with a folder that gets replaced, and one that only gets changed.

@@ -227,6 +227,12 @@ impl Store {
         self.index().images.values().filter(|i| i.parent.as_ref() == Some(id)).map(|i| i.id.clone()).collect()
     }
 
+    /// The images that others were built on, whether they are here or not. For a look at many: one pass, where [`Store::children`] is one
+    /// for each.
+    pub fn parents(&self) -> HashSet<Digest> {
+        self.index().images.values().filter_map(|i| i.parent.clone()).collect()
+    }
+
     /// Images that have neither a tag nor a digest nor a child.
     pub fn dangling(&self) -> Vec<Arc<Image>> {
         let index = self.index();

@@ -127,6 +127,7 @@ fn a_commit_shows_the_tree_that_the_container_had() {
     assert_eq!(image.layers.len(), 2);
     assert_eq!(image.parent.as_ref(), Some(&parent.id));
     assert_eq!(store.children(&parent.id), [image.id.clone()]);
+    assert_eq!(store.parents().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&parent.id));
     let after = in_overlay(&scratch, &store.lower_dirs(&image).unwrap(), "upper2", view);
     assert_eq!(before, after);
     // The same tree makes the same layer, and nothing changed makes none.

@@ -29,10 +29,11 @@ impl Engine {
         let prune = crate::prune::Filter::parse_with(filters, &["before", "dangling", "reference", "since"])?;
         let mut names = self.images.store.all_references();
         let users = self.image_users();
+        let parents = self.images.store.parents();
         let mut found = Vec::new();
         for image in self.images.store.images() {
             let references = names.remove(&image.id).unwrap_or_default();
-            let mut summary = self.summary(&image, &references, &users)?;
+            let mut summary = self.summary(&image, &references, &users, parents.contains(&image.id))?;
             let patterns = values("reference");
             if !patterns.is_empty() {
                 let fits = |name: &String| patterns.iter().any(|p| reference_fits(p, name));
@@ -63,7 +64,13 @@ impl Engine {
         users
     }
 
-    fn summary(&self, image: &Image, references: &[Reference], users: &HashMap<Digest, usize>) -> Result<ImageSummary> {
+    fn summary(
+        &self,
+        image: &Image,
+        references: &[Reference],
+        users: &HashMap<Digest, usize>,
+        has_children: bool,
+    ) -> Result<ImageSummary> {
         let (digests, tags): (Vec<_>, Vec<_>) = references.iter().partition(|r| r.digest().is_some());
         Ok(ImageSummary {
             id: image.id.clone(),
@@ -74,7 +81,7 @@ impl Engine {
             size: image.size(),
             labels: run_config(image)?.labels,
             containers: users.get(&image.id).copied().unwrap_or_default(),
-            has_children: !self.images.store.children(&image.id).is_empty(),
+            has_children,
         })
     }
 
@@ -86,8 +93,9 @@ impl Engine {
         let image = self.images.store.lookup(name)?;
         let references = self.images.store.references(&image.id);
         let bytes = self.images.store.config_bytes(&image)?;
+        let has_children = !self.images.store.children(&image.id).is_empty();
         Ok(ImageView {
-            summary: self.summary(&image, &references, &self.image_users())?,
+            summary: self.summary(&image, &references, &self.image_users(), has_children)?,
             config: serde_json::from_slice(&bytes).map_err(|e| {
                 Error::system(format!("the configuration of image {} is damaged: {e}", image.id.short()))
             })?,
