@@ -1,7 +1,8 @@
 //! A container's life: create, start, attach, stop, kill, pause, rename, remove; and the lists that show it.
 
-use anyhow::{Result, ensure};
-use naru_testkit::{Client, eventually, shared, unique};
+use anyhow::{Context as _, Result, ensure};
+use naru_testkit::{Client, Engine, EngineOptions, Target, eventually, invariants, shared, unique};
+use naru_tests::only_naru;
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -454,4 +455,35 @@ fn prune_removes_what_has_ended() -> Result<()> {
     assert_eq!(cli.ok(["ps", "-aq", "--no-trunc", "--filter", &format!("label={label}")])?, up);
     cli.ok(["rm", "-f", &up])?;
     Ok(())
+}
+
+#[test]
+fn removals_that_meet_leave_nothing() -> Result<()> {
+    if only_naru("what is on the disk is another engine's affair") {
+        return Ok(());
+    }
+    let mut engine = Engine::with(Target::Naru, EngineOptions::default())?;
+    engine.load_busybox()?;
+    let http = engine.http();
+    for round in 0..12 {
+        let settings = serde_json::json!({
+            "Image": "busybox",
+            "Cmd": ["sleep", "1000"],
+            "Volumes": {"/v": {}},
+            "HostConfig": {"AutoRemove": round % 2 == 1},
+        });
+        let made = http.post("/containers/create", &settings)?.json()?;
+        let id = made["Id"].as_str().context("an id")?;
+        http.post(&format!("/containers/{id}/start"), &serde_json::Value::Null)?;
+        let path = format!("/containers/{id}?v=1&force=1");
+        let answers: Vec<u16> = std::thread::scope(|scope| {
+            let delete = || http.request("DELETE", &path, &[], &[]).map_or(0, |answer| answer.status);
+            let clients: Vec<_> = (0..6).map(|_| scope.spawn(delete)).collect();
+            clients.into_iter().map(|client| client.join().unwrap_or(0)).collect()
+        });
+        ensure!(answers.iter().all(|status| [204, 404, 409].contains(status)), "{answers:?}");
+        ensure!(answers.iter().filter(|status| **status == 204).count() <= 1, "removed more than once: {answers:?}");
+    }
+    eventually("nothing to be left", || invariants::check(&engine, &invariants::see(&http)?, |_| false))?;
+    engine.finish()
 }

@@ -5,7 +5,7 @@ use super::history::{self, What};
 use crate::networks::Networks;
 use crate::types::{Status, WaitOutcome};
 use crate::{Engine, clock};
-use naru_base::Id;
+use naru_base::{Class, Id};
 use naru_fs::Durability;
 use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord};
 use std::sync::Arc;
@@ -91,12 +91,17 @@ impl Engine {
         // Before anyone is told: whoever hears of the end may remove the network at once.
         let left = self.release_sandbox(container);
         container.set_lease(None);
+        // Asked before: who restarts or removes it, and hears of the end, has its own mind about that.
+        let auto_remove = container.read(|r| r.host.auto_remove);
         container.announce_end(WaitOutcome { exit_code: record.exit_code, error: None });
         self.execs.container_ended(&container.id);
         self.tell_left(container, &left);
-        if container.read(|r| r.host.auto_remove) {
+        if auto_remove {
             self.remove_in_background(container);
-        } else if let Err(error) = container.save(&self.records, Durability::Volatile) {
+        } else if let Err(error) = container.save(&self.records, Durability::Volatile)
+            // Who heard of the end may have removed it.
+            && error.class() != Class::NotFound
+        {
             // The monitor's own record is on the disk: the next start takes it up again.
             tracing::warn!("{error}");
         }

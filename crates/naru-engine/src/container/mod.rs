@@ -64,6 +64,8 @@ pub(crate) struct Container {
     pub id: Id,
     record: Mutex<Record>,
     live: Mutex<Live>,
+    /// Whether its folder is no longer its own. Held by whoever writes the record or moves the folder away: one after the other.
+    gone: Mutex<bool>,
     /// Held by whatever changes its state and takes time.
     pub operation: AsyncMutex<()>,
     /// Counts ends; waiters watch it.
@@ -112,6 +114,7 @@ impl Container {
             id: record.id.clone(),
             record: Mutex::new(record),
             live: Mutex::default(),
+            gone: Mutex::new(false),
             operation: AsyncMutex::new(()),
             ends: watch::channel(end).0,
         }
@@ -129,9 +132,10 @@ impl Container {
 
     /// Writes the record. One that a reboot removes anyway needs no sync.
     pub(crate) fn save(&self, records: &Records<Record>, durability: Durability) -> Result<()> {
-        if self.ends.borrow().removed {
-            // Somebody had waited for its operation lock meanwhile: a record written now would bring it back with the next engine.
-            return Err(Error::not_found(format!("No such container: {}", self.id)));
+        let gone = crate::lock(&self.gone);
+        if *gone {
+            // Somebody had waited meanwhile: a record written now would bring it back with the next engine.
+            return Err(self.missing());
         }
         let record = self.read(Record::clone);
         let durability = if record.host.auto_remove { Durability::Volatile } else { durability };
@@ -170,9 +174,14 @@ impl Container {
         }
     }
 
-    /// From here on an end is kept for [`Container::finish_start`].
-    pub(crate) fn begin_start(&self) {
-        crate::lock(&self.live).start = StartStage::UnderWay;
+    /// From here on an end is kept for [`Container::finish_start`]. False when it is being removed.
+    pub(crate) fn begin_start(&self) -> bool {
+        let mut live = crate::lock(&self.live);
+        if live.removing || live.dead {
+            return false;
+        }
+        live.start = StartStage::UnderWay;
+        true
     }
 
     /// The start has been recorded, or has failed; gives the end that came meanwhile.
@@ -234,6 +243,33 @@ impl Container {
     /// Marks it as being removed; false when somebody else does that already.
     pub(crate) fn begin_removal(&self) -> bool {
         !std::mem::replace(&mut crate::lock(&self.live).removing, true)
+    }
+
+    /// As [`Container::begin_removal`], for one that has ended; false also when it is being started again.
+    pub(crate) fn begin_removal_unless_started(&self) -> bool {
+        let mut live = crate::lock(&self.live);
+        if !matches!(live.start, StartStage::None) {
+            return false;
+        }
+        !std::mem::replace(&mut live.removing, true)
+    }
+
+    /// Does what takes its folder away, once, with nobody writing its record meanwhile. After a failure the folder is still its own.
+    ///
+    /// # Errors
+    /// `take`'s; docker's text when the folder is gone already.
+    pub(crate) fn take_folder(&self, take: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut gone = crate::lock(&self.gone);
+        if *gone {
+            return Err(self.missing());
+        }
+        take()?;
+        *gone = true;
+        Ok(())
+    }
+
+    fn missing(&self) -> Error {
+        Error::not_found(format!("No such container: {}", self.id))
     }
 
     /// A removal that failed: the container can be removed again.

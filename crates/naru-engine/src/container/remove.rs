@@ -43,18 +43,21 @@ impl Engine {
             self.remove_locked(&container, options.volumes)
         }
         .await;
-        if removed.is_err() {
+        // Who finds it gone had waited for somebody else's removal.
+        if removed.as_ref().is_err_and(|e| e.class() != Class::NotFound) {
             container.end_removal(!container.read(|r| r.state.status.is_running()));
         }
         removed
     }
 
-    /// Removes a container that has ended by itself (`--rm`), with its anonymous volumes.
+    /// Removes a container that has ended by itself (`--rm`), with its anonymous volumes. One that is being started again goes at its next end.
     pub(crate) fn remove_in_background(self: &Arc<Self>, container: &Arc<Container>) {
-        if !container.begin_removal() {
+        if !container.begin_removal_unless_started() {
             return;
         }
-        if let Err(error) = self.remove_locked(container, true) {
+        if let Err(error) = self.remove_locked(container, true)
+            && error.class() != Class::NotFound
+        {
             container.end_removal(true);
             container.announce_removal();
             tracing::warn!(container = container.id.short(), "{error}");
@@ -64,22 +67,7 @@ impl Engine {
     /// The slow part, the writable layer, goes on in the background: its folder has been moved out of the way.
     fn remove_locked(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
         let id = container.id.as_str();
-        let trash = self.config.trash_dir().join(id);
-        let anonymous: Vec<String> =
-            container.read(|r| r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect());
-        if volumes && !anonymous.is_empty() {
-            // Goes with the folder: an engine that finds that in the trash knows what else is to go.
-            let folder = self.records.folder(id).system("cannot open the container's folder")?;
-            naru_fs::durable::write_json(&folder, VOLUMES_FILE, &anonymous, Durability::Volatile)
-                .system("cannot write down the volumes to be removed")?;
-        }
-        fault::point();
-        match std::fs::rename(self.config.container_dir(&container.id), &trash) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::system(format!("cannot remove container {id}: {e}")));
-            }
-            _ => {}
-        }
+        container.take_folder(|| self.move_to_trash(container, volumes))?;
         fault::point();
         self.containers.remove(&container.id);
         self.images.store.release(id);
@@ -94,6 +82,32 @@ impl Engine {
             engine.empty_trash(&name);
         });
         Ok(())
+    }
+
+    /// Its folder, with the names of the volumes that go with it.
+    fn move_to_trash(&self, container: &Container, volumes: bool) -> Result<()> {
+        let id = container.id.as_str();
+        let trash = self.config.trash_dir().join(id);
+        let anonymous: Vec<String> =
+            container.read(|r| r.mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect());
+        if !anonymous.is_empty() {
+            let folder = self.records.folder(id).system("cannot open the container's folder")?;
+            if volumes {
+                // Goes with the folder: an engine that finds that in the trash knows what else is to go.
+                naru_fs::durable::write_json(&folder, VOLUMES_FILE, &anonymous, Durability::Volatile)
+            } else {
+                // A removal with volumes that an engine's death cut short has left it; this one is without.
+                naru_fs::durable::remove(&folder, VOLUMES_FILE, Durability::Volatile)
+            }
+            .system("cannot write down the volumes to be removed")?;
+        }
+        fault::point();
+        match std::fs::rename(self.config.container_dir(&container.id), &trash) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::system(format!("cannot remove container {id}: {e}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes one folder of the trash, and before it the volumes that are to go with it.

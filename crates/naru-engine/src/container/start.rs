@@ -51,7 +51,9 @@ impl Engine {
 
     /// Starts what isn't running; the count of restarts stays. The caller holds the operation lock.
     pub(crate) async fn start_again(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
-        container.begin_start();
+        if !container.begin_start() {
+            return Err(Error::conflict("container is marked for removal and cannot be started"));
+        }
         let started = self.start_process(container).await;
         let ended = container.finish_start();
         let Err(failure) = started else {
