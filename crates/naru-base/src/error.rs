@@ -121,6 +121,38 @@ pub trait Context<T> {
 
 impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn system(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error::system(format!("{what}: {e}")))
+        self.map_err(|e| Error::system(format!("{what}: {}", as_go_says(&e.to_string()))))
+    }
+}
+
+/// An error of the operating system in Go's words, which tools look for: Rust's `write x: No space left on device (os error 28)` becomes
+/// `write x: no space left on device`. Any other text stays as it is.
+pub fn as_go_says(text: &str) -> String {
+    let Some((said, number)) = text.rsplit_once(" (os error ") else { return text.to_owned() };
+    let after = number.split_once(')').map_or("", |(_, after)| after);
+    let start = said.rfind(": ").map_or(0, |at| at + 2);
+    let (before, cause) = said.split_at(start);
+    let mut chars = cause.chars();
+    let first = chars.next().map(char::to_lowercase).into_iter().flatten();
+    before.chars().chain(first).chain(chars).chain(after.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_answers_read_as_in_go() {
+        for (rust, go) in [
+            ("No space left on device (os error 28)", "no space left on device"),
+            ("write A: No space left on device (os error 28)", "write A: no space left on device"),
+            ("make x: File exists (os error 17) (name taken)", "make x: file exists (name taken)"),
+            ("Nothing of the kind", "Nothing of the kind"),
+            ("", ""),
+        ] {
+            assert_eq!(as_go_says(rust), go);
+        }
+        let full: std::result::Result<(), _> = Err("No space left on device (os error 28)");
+        assert_eq!(full.system("write a blob").unwrap_err().message(), "write a blob: no space left on device");
     }
 }

@@ -42,10 +42,7 @@ const AT_ONCE: usize = 50;
 
 /// An error of the operating system in Go's words: `no such file or directory`.
 pub fn go_io(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    naru_base::error::as_go_says(&e.to_string())
 }
 
 /// Twelve characters of an id, without `sha256:`.

@@ -111,8 +111,7 @@ fn attach(options: &BTreeMap<String, String>, at: &Path) -> Result<()> {
     let (kind, device) = (text("type"), text("device"));
     let (flags, data) = parse(text("o"));
     let fail = |e: Errno| {
-        let why = std::io::Error::from_raw_os_error(e.raw_os_error()).to_string();
-        let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+        let why = naru_base::error::as_go_says(&std::io::Error::from(e).to_string());
         Error::system(format!(
             "failed to mount local volume: mount {device}:{}, flags: {:#x}, data: {data}: {why}",
             at.display(),

@@ -83,13 +83,7 @@ impl From<Error> for std::io::Error {
 
 /// The kernel's message for `errno`, in lower case and without its number: `no such file or directory`.
 pub(crate) fn errno_text(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
-    }
+    naru_base::error::as_go_says(&std::io::Error::from(errno).to_string())
 }
 
 #[cfg(test)]

@@ -41,10 +41,7 @@ pub(crate) enum DialError {
 
 /// An error's text without Rust's `(os error N)`, in lower case as in C.
 pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|c| c.to_ascii_lowercase()).into_iter().chain(chars).collect()
+    naru_base::error::as_go_says(&error.to_string())
 }
 
 /// Makes connections; cheap to clone.

@@ -178,10 +178,7 @@ fn decode(bytes: &[u8; RECORD]) -> Option<Record> {
 
 /// An error number's text as Go prints it, which docker's users know: `no such file or directory`.
 pub(crate) fn errno_text(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    naru_base::error::as_go_says(&std::io::Error::from(errno).to_string())
 }
 
 #[cfg(test)]
