@@ -4,6 +4,7 @@
 //! it with Naru's own client in place of docker's.
 
 pub mod bundle;
+pub mod neighbour;
 
 use naru_testkit::Target;
 

@@ -1,8 +1,9 @@
 //! The host's own firewall holds for published ports, and the engine's rules come back. dockerd opens what it publishes.
 
-use crate::ports::{Neighbour, expect, server};
+use crate::ports::{expect, server};
 use anyhow::{Result, ensure};
 use naru_testkit::{Engine, Target, World, eventually};
+use naru_tests::neighbour::Neighbour;
 
 /// An engine with a server on port 8080, another machine, and what the host's firewall is to be.
 fn scene(text: &str) -> Result<Option<(Engine, Neighbour)>> {

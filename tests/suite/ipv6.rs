@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+use naru_tests::neighbour::Neighbour;
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -88,18 +89,6 @@ fn the_engine_chooses_unique_local_addresses() -> Result<()> {
     Ok(())
 }
 
-/// A machine behind a link that knows no way to the containers.
-const OUTSIDE: &str = "set -e
-ip link add out0 type veth peer name out1
-ip -6 addr add 2001:db8:9::1/64 dev out0 nodad
-ip link set out0 up
-unshare --net sleep 100000 >/dev/null 2>&1 </dev/null &
-pid=$!
-until [ \"$(readlink /proc/$pid/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done
-ip link set out1 netns $pid
-nsenter --target $pid --net sh -ec 'ip -6 addr add 2001:db8:9::2/64 dev out1 nodad; ip link set out1 up; ip link set lo up'
-echo $pid";
-
 #[test]
 fn the_way_out_and_no_way_out() -> Result<()> {
     let mut engine = Engine::start()?;
@@ -109,9 +98,7 @@ fn the_way_out_and_no_way_out() -> Result<()> {
     }
     engine.load_busybox()?;
     let world = engine.world();
-    let output = world.command("sh").args(["-c", OUTSIDE]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let pid = String::from_utf8(output.stdout)?.trim().to_owned();
+    let outside = Neighbour::beside_on_ipv6(world)?;
     let cli = engine.cli();
     cli.ok(["network", "create", "--ipv6", "--subnet", "fd92:1::/64", "open"])?;
     cli.ok(["network", "create", "--ipv6", "--internal", "--subnet", "fd92:2::/64", "shut"])?;
@@ -127,10 +114,10 @@ fn the_way_out_and_no_way_out() -> Result<()> {
     // And nobody comes in.
     let inside = address6(&cli, "free", "open")?;
     let script = format!("ip -6 route add fd92:1::/64 via 2001:db8:9::1; ping -6 -c 1 -W 1 {inside}");
-    let output = world.command("nsenter").args(["--target", &pid, "--net", "sh", "-c", &script]).output()?;
+    let output = outside.command(world, "sh").args(["-c", &script]).output()?;
     ensure!(!output.status.success(), "the outside reaches a container");
     cli.ok(["rm", "-f", "free", "kept"])?;
     cli.ok(["network", "rm", "open", "shut"])?;
-    world.command("kill").arg(&pid).status()?;
+    drop(outside);
     engine.finish()
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Client, Engine, eventually, shared, unique};
+use naru_tests::neighbour::Neighbour;
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -226,26 +227,12 @@ fn published_ports() -> Result<()> {
     Ok(())
 }
 
-/// A network that is not the engine's: a namespace behind a link, where nobody has a route to the containers.
-const OUTSIDE: &str = "set -e
-ip link add out0 type veth peer name out1
-ip addr add 192.0.2.1/24 dev out0
-ip link set out0 up
-unshare --net sleep 100000 >/dev/null 2>&1 </dev/null &
-pid=$!
-until [ \"$(readlink /proc/$pid/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done
-ip link set out1 netns $pid
-nsenter --target $pid --net sh -ec 'ip addr add 192.0.2.2/24 dev out1; ip link set out1 up; ip link set lo up'
-echo $pid";
-
 #[test]
 fn the_world_outside() -> Result<()> {
     let mut engine = Engine::start()?;
     engine.load_busybox()?;
     let world = engine.world();
-    let output = world.command("sh").args(["-c", OUTSIDE]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let pid = String::from_utf8(output.stdout)?.trim().to_owned();
+    let outside = Neighbour::beside(world)?;
     let cli = engine.cli();
     // Out: the other side knows no way back to the container, so the address has to be the engine's.
     cli.ok(["run", "--rm", "busybox", "ping", "-c", "1", "-W", "5", "192.0.2.2"])?;
@@ -262,17 +249,12 @@ fn the_world_outside() -> Result<()> {
         "-c",
         "while :; do echo from outside | nc -l -p 7000; done",
     ])?;
-    let ask = |host: &str, port: &str| -> Result<String> {
-        let mut command = world.command("nsenter");
-        let output = command.args(["--target", &pid, "--net", "busybox", "nc", "-w", "5", host, port]).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
     eventually("an answer on the published port", || {
-        let said = ask("192.0.2.1", "8080")?;
+        let said = outside.ask(world, 8080)?;
         ensure!(said == "from outside\n", "{said:?}");
         Ok(())
     })?;
-    assert_eq!(ask("192.0.2.1", "7000")?, "");
-    world.command("kill").arg(&pid).status()?;
+    assert_eq!(outside.ask(world, 7000)?, "");
+    drop(outside);
     engine.finish()
 }

@@ -2,58 +2,11 @@
 
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Client, Engine, Target, World, eventually, shared, unique};
-
-/// A network that is not the engine's: a namespace behind a link, where nobody has a route to the containers.
-pub const NEIGHBOUR: &str = "set -e
-ip link add out0 type veth peer name out1
-ip addr add 192.0.2.1/24 dev out0
-ip link set out0 up
-unshare --net sleep 100000 >/dev/null 2>&1 </dev/null &
-pid=$!
-until [ \"$(readlink /proc/$pid/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done
-ip link set out1 netns $pid
-nsenter --target $pid --net sh -ec 'ip addr add 192.0.2.2/24 dev out1; ip link set out1 up; ip link set lo up'
-echo $pid";
-
-/// Another machine beside the engine's: 192.0.2.2, which reaches the engine's host at 192.0.2.1.
-pub struct Neighbour {
-    world: u32,
-    pid: String,
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        let world = self.world.to_string();
-        let mut command = Command::new("nsenter");
-        // The world takes it down as well, when this fails.
-        let _ = command.args(["--target", &world, "--mount", "--pid", "kill", &self.pid]).status();
-    }
-}
-
-impl Neighbour {
-    pub fn beside(world: &World) -> Result<Neighbour> {
-        let output = world.command("sh").args(["-c", NEIGHBOUR]).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(Neighbour { world: world.pid(), pid: String::from_utf8(output.stdout)?.trim().to_owned() })
-    }
-
-    /// A command on that machine.
-    pub fn command(&self, world: &World, program: &str) -> Command {
-        let mut command = world.command("nsenter");
-        command.args(["--target", &self.pid, "--net", program]).stdin(Stdio::null());
-        command
-    }
-
-    /// What a server says at the host's address.
-    pub fn ask(&self, world: &World, port: u16) -> Result<String> {
-        let output = self.command(world, "busybox").args(["nc", "-w", "3", "192.0.2.1", &port.to_string()]).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-}
+use naru_tests::neighbour::Neighbour;
 
 /// What a server says, asked from the engine's own network namespace.
 pub fn ask(world: &World, host: &str, port: u16) -> Result<String> {

@@ -95,11 +95,11 @@ impl<'a> Line<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(addresses: &[&str], names: &[&str]) -> Entry {
+    pub(crate) fn entry(addresses: &[&str], names: &[&str]) -> Entry {
         Entry {
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             names: names.iter().map(|n| (*n).to_owned()).collect(),

@@ -123,14 +123,8 @@ fn is_word(query: &Query) -> bool {
 mod tests {
     use super::*;
     use crate::message::tests::question;
-    use crate::names::{Entry, write};
-
-    fn entry(addresses: &[&str], names: &[&str]) -> Entry {
-        Entry {
-            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-            names: names.iter().map(|n| (*n).to_owned()).collect(),
-        }
-    }
+    use crate::names::tests::entry;
+    use crate::names::write;
 
     /// A resolver of a container on two networks.
     fn resolver(folder: &std::path::Path) -> Resolver {

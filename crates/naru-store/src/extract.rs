@@ -386,24 +386,12 @@ impl Sink for Extractor {
 }
 
 impl OpenFile {
-    fn write(&mut self, offset: u64, mut bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         // Zeros become holes, so that what compresses to nothing takes nothing.
         if bytes.len() >= HOLE && bytes.iter().all(|&b| b == 0) {
             return Ok(());
         }
-        let mut at = offset;
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.fd, bytes, at) {
-                Ok(0) => return Err(io_error("write", &self.path, Errno::IO)),
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    at += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(io_error("write", &self.path, e)),
-            }
-        }
-        self.end = at;
+        self.end = write_at(&self.fd, &self.path, offset, bytes)?;
         Ok(())
     }
 
@@ -424,8 +412,24 @@ impl OpenFile {
     }
 }
 
+/// Writes all of `bytes` at `at` of the file that is `path` in the archive; gives where they end.
+pub(crate) fn write_at(fd: &impl AsFd, path: &[u8], mut at: u64, mut bytes: &[u8]) -> Result<u64> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(fd, bytes, at) {
+            Ok(0) => return Err(io_error("write", path, Errno::IO)),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                at += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(io_error("write", path, e)),
+        }
+    }
+    Ok(at)
+}
+
 impl Attributes {
-    fn of(entry: &Entry<'_>) -> Self {
+    pub(crate) fn of(entry: &Entry<'_>) -> Self {
         Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
     }
 }
@@ -465,7 +469,8 @@ fn owned_xattrs(entry: &Entry<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     entry.xattrs.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
 }
 
-fn set_xattrs(fd: &impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Result<()> {
+/// What the file system doesn't know of them is left out.
+pub(crate) fn set_xattrs(fd: &impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Result<()> {
     for (name, value) in xattrs {
         tolerate(xattr::set(fd, OsStr::from_bytes(name), value))
             .map_err(|e| io_error("set an extended attribute of", path, e))?;
@@ -474,7 +479,7 @@ fn set_xattrs(fd: &impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Res
 }
 
 /// Attributes that the file system or the kernel's configuration doesn't know are left out, as docker does.
-fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
+pub(crate) fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
     match result {
         Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
         other => other,
@@ -516,7 +521,7 @@ pub(crate) fn split(path: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(components)
 }
 
-fn join(components: &[&[u8]], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(components: &[&[u8]], name: &[u8]) -> Vec<u8> {
     let mut path = components.join(&b'/');
     if !path.is_empty() {
         path.push(b'/');

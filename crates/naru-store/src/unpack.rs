@@ -5,7 +5,7 @@
 //! tree, whatever moves, and never outside.
 
 use crate::decompress::Decompressor;
-use crate::extract::{Attributes, io_error, split, times};
+use crate::extract::{Attributes, io_error, join, set_xattrs, split, times, tolerate, write_at};
 use crate::tar::{Entry, Error, Kind, Limits, Reader, Result, Sink};
 use naru_fs::{Root, open_beneath, remove_tree, xattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// One descriptor is kept open for each level of folders.
@@ -254,7 +254,7 @@ impl<'a> Unpacker<'a> {
         self.own(fd.as_fd(), entry.uid, entry.gid, on_mapped).map_err(fail)?;
         set_xattrs(&fd, &owned_xattrs(entry), &path)?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode)).map_err(fail)?;
-        self.folders.push((path, attributes(entry)));
+        self.folders.push((path, Attributes::of(entry)));
         Ok(())
     }
 
@@ -278,7 +278,7 @@ impl<'a> Unpacker<'a> {
         self.file = Some(OpenFile {
             fd,
             path,
-            attributes: attributes(entry),
+            attributes: Attributes::of(entry),
             xattrs: owned_xattrs(entry),
             size: entry.size,
             end: 0,
@@ -386,21 +386,9 @@ impl Sink for Unpacker<'_> {
         }
     }
 
-    fn data(&mut self, offset: u64, mut bytes: &[u8]) -> Result<()> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let mut at = offset;
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&file.fd, bytes, at) {
-                Ok(0) => return Err(io_error("write", &file.path, Errno::IO)),
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    at += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(io_error("write", &file.path, e)),
-            }
-        }
-        file.end = at;
+        file.end = write_at(&file.fd, &file.path, offset, bytes)?;
         Ok(())
     }
 
@@ -424,39 +412,10 @@ fn open_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-fn attributes(entry: &Entry<'_>) -> Attributes {
-    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
-}
-
 /// An archive may set no mark of overlayfs: it could make the layers below show elsewhere.
 fn owned_xattrs(entry: &Entry<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let ours = |name: &[u8]| name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.");
     entry.xattrs.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
-}
-
-fn set_xattrs(fd: &impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Result<()> {
-    for (name, value) in xattrs {
-        tolerate(xattr::set(fd, OsStr::from_bytes(name), value))
-            .map_err(|e| io_error("set an extended attribute of", path, e))?;
-    }
-    Ok(())
-}
-
-/// Attributes that the file system doesn't know are left out, as docker does.
-fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
-    match result {
-        Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
-        other => other,
-    }
-}
-
-fn join(components: &[&[u8]], name: &[u8]) -> Vec<u8> {
-    let mut path: Vec<u8> = PathBuf::from(OsStr::from_bytes(&components.join(&b'/'))).into_os_string().into_vec();
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
 }
 
 #[cfg(test)]

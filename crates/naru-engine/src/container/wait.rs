@@ -41,10 +41,11 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use crate::container::{Container, Record};
-    use crate::types::{ContainerConfig, HostSettings, WaitCondition, WaitOutcome};
+    use crate::container::Container;
+    use crate::container::tests_support::record;
+    use crate::types::{WaitCondition, WaitOutcome};
     use crate::{Engine, EngineConfig};
-    use naru_base::{Digest, Id, Platform};
+    use naru_base::Id;
     use std::sync::Arc;
 
     /// An engine on a folder of the test's own, with one container that has never run.
@@ -60,22 +61,7 @@ mod tests {
             let config = EngineConfig { exec_root: folder.join("run"), data_root: folder, ..EngineConfig::default() };
             let (_, spawner) = rustix::pipe::pipe().unwrap();
             let engine = Engine::open(config, spawner).unwrap();
-            let container = Arc::new(Container::new(Record {
-                name: "web".into(),
-                created: 0,
-                image: Digest::from_bytes(&[0; 32]),
-                platform: Platform::host(),
-                config: ContainerConfig::default(),
-                host: HostSettings::default(),
-                document: serde_json::Value::Null,
-                path: String::new(),
-                args: Vec::new(),
-                mounts: Vec::new(),
-                networks: std::collections::BTreeMap::new(),
-                user_namespace: false,
-                state: crate::container::state::State::default(),
-                id,
-            }));
+            let container = Arc::new(Container::new(record(id.as_str(), "web")));
             engine.containers.insert(Arc::clone(&container));
             Self { engine, container }
         }
