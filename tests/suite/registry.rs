@@ -377,3 +377,36 @@ fn a_pull_that_nobody_waits_for_ends() -> Result<()> {
     assert_eq!((count("unpack")?, count("ingest")?), (0, 0));
     Ok(())
 }
+
+#[test]
+fn prune_takes_what_a_broken_off_pull_left() -> Result<()> {
+    if only_naru("where the store keeps what is half there") {
+        return Ok(());
+    }
+    let engine = Engine::start()?;
+    let registry = Registry::start(&engine, port())?;
+    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
+    let proxy = Faults::start(&engine, port(), upstream, 200_000)?;
+    registry.fill(&image::archive("kit/left:1", &[large_layer(8)], &json!({})), "left:1", &[])?;
+    let reference = format!("{}/left:1", proxy.address());
+    let kept = || -> Result<usize> { Ok(fs::read_dir(engine.data_root().join("images/ingest"))?.count()) };
+    proxy.set(Fault::Hold)?;
+    let (_, mut pull) = engine.http().stream("POST", &pull_path(&reference)?)?;
+    pull.until("Downloading")?;
+    drop(pull);
+    eventually("the pull is over", || {
+        let unpacking = fs::read_dir(engine.data_root().join("images/unpack"))?.count();
+        ensure!(unpacking == 0 && kept()? == 1, "{unpacking} layers, {} blobs", kept()?);
+        Ok(())
+    })?;
+    // By a label it is not to be had. (docker's client prints what was freed only with an image beside it.)
+    let freed = |filters: &str| -> Result<u64> {
+        let answer = engine.http().post(&format!("/images/prune?filters={filters}"), &Value::Null)?.json()?;
+        answer["SpaceReclaimed"].as_u64().context("what was freed")
+    };
+    assert_eq!((freed("%7B%22label%22%3A%5B%22x%22%5D%7D")?, kept()?), (0, 1));
+    let bytes = freed("%7B%22dangling%22%3A%5B%22true%22%5D%7D")?;
+    assert!(bytes > 0, "nothing was freed");
+    assert_eq!(kept()?, 0);
+    Ok(())
+}

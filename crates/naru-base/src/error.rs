@@ -36,6 +36,7 @@ pub enum Class {
 pub struct Error {
     class: Class,
     message: String,
+    disk_full: bool,
 }
 
 /// The result of everything fallible across crates.
@@ -44,7 +45,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `class` with the whole text that a user reads.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self { class, message: message.into(), disk_full: false }
     }
 
     /// The class.
@@ -57,10 +58,21 @@ impl Error {
         &self.message
     }
 
+    /// The same error, marked as that of a full disk.
+    #[must_use]
+    pub fn disk_full(self) -> Self {
+        Self { disk_full: true, ..self }
+    }
+
+    /// Whether the disk is full, or the user's share of it.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// The same error with `context: ` before its text.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
-        Self { class: self.class, message: format!("{context}: {}", self.message) }
+        Self { message: format!("{context}: {}", self.message), ..self }
     }
 
     /// The same text under another class.
@@ -121,9 +133,16 @@ pub trait Context<T> {
 
 impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn system(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error::system(format!("{what}: {}", as_go_says(&e.to_string()))))
+        self.map_err(|e| {
+            let text = e.to_string();
+            let error = Error::system(format!("{what}: {}", as_go_says(&text)));
+            if FULL.iter().any(|number| text.ends_with(number)) { error.disk_full() } else { error }
+        })
     }
 }
+
+/// How Rust's text of ENOSPC and of EDQUOT ends.
+const FULL: [&str; 2] = ["(os error 28)", "(os error 122)"];
 
 /// An error of the operating system in Go's words, which tools look for: Rust's `write x: No space left on device (os error 28)` becomes
 /// `write x: no space left on device`. Any other text stays as it is.
@@ -153,6 +172,8 @@ mod tests {
             assert_eq!(as_go_says(rust), go);
         }
         let full: std::result::Result<(), _> = Err("No space left on device (os error 28)");
-        assert_eq!(full.system("write a blob").unwrap_err().message(), "write a blob: no space left on device");
+        let full = full.system("write a blob").unwrap_err().context("pull");
+        assert_eq!(full.message(), "pull: write a blob: no space left on device");
+        assert!(full.is_disk_full() && !Error::system("no space left on device").is_disk_full());
     }
 }

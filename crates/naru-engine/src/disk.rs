@@ -50,7 +50,7 @@ pub(crate) fn is_stale(root: &Root, name: &str) -> bool {
 /// What everything takes.
 #[derive(Debug, Clone, Default)]
 pub struct DiskUsage {
-    /// All images together: layers' files and blobs, each once.
+    /// All images together: layers' files and blobs, each once, and what of removed ones is still there.
     pub images_total: u64,
     /// Images, each with what it takes and how much of that others have, too.
     pub images: Vec<(ImageSummary, u64)>,
@@ -85,7 +85,7 @@ impl Engine {
         let mut usage = DiskUsage::default();
         if of.images {
             let store = self.images.store.usage()?;
-            usage.images_total = store.total;
+            usage.images_total = store.total + store.trash;
             for mut summary in self.images(true, &Filters::new())? {
                 let own = store.images.get(&summary.id).copied().unwrap_or_default();
                 // The built-in image takes nothing.

@@ -68,7 +68,9 @@ impl fmt::Display for Error {
 
 impl From<Error> for naru_base::Error {
     fn from(e: Error) -> Self {
-        Self::system(e.to_string())
+        let full = e.is(Errno::NOSPC) || e.is(Errno::DQUOT);
+        let error = Self::system(e.to_string());
+        if full { error.disk_full() } else { error }
     }
 }
 

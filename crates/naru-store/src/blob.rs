@@ -1,6 +1,7 @@
 //! Blobs: files named by the digest of their content.
 
 use crate::hash::digest_of;
+use crate::trash::Trash;
 use naru_base::error::Context;
 use naru_base::{Digest, Error, Result};
 use naru_fs::{Durability, Root, durable};
@@ -77,6 +78,11 @@ impl Blobs {
 
     pub(crate) fn remove(&self, digest: &Digest) -> Result<()> {
         Ok(durable::remove(&self.root, digest.hex(), Durability::Volatile)?)
+    }
+
+    /// Moves a blob out of sight, to be removed later.
+    pub(crate) fn discard(&self, digest: &Digest, trash: &Trash) -> Result<()> {
+        trash.take(self.root.as_fd(), digest.hex().as_ref())
     }
 
     /// The digests of all blobs.

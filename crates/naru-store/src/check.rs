@@ -192,7 +192,8 @@ impl Check<'_> {
             return Ok(None);
         }
         let inner = &self.store.0;
-        inner.layers.discard(layer.chain_id.hex(), inner.trash())?;
+        inner.layers.discard(layer.chain_id.hex().as_ref(), &inner.trash)?;
+        inner.trash.empty();
         let ingest = LayerIngest::begin(inner, layer.blob.clone(), None)?
             .ok_or_else(|| Error::system("a layer that is to be made anew is there"))?;
         let unpacked = ingest.finish(Some(&layer.diff_id))?;
@@ -215,19 +216,23 @@ impl Check<'_> {
         if repair {
             self.store.collect()?;
         }
-        for (name, root) in [("trash", self.store.0.trash()), ("unpack", self.store.0.unpack())] {
-            let left = root.list("/")?.len();
-            if left > 0 {
-                if repair {
-                    remove_contents(root)?;
-                }
-                self.problems.push(Problem {
-                    kind: "store",
-                    subject: name.to_owned(),
-                    problem: format!("{left} folders of work that was cut short"),
-                    repaired: done(repair),
-                });
+        let store = &self.store.0;
+        let left = store.unpack.list("/")?.len();
+        if left > 0 {
+            if repair {
+                remove_contents(&store.unpack)?;
             }
+            self.note("store", "unpack", format!("{left} folders of work that was cut short"), done(repair));
+        }
+        // What is being removed is no problem; what could not be is.
+        if let Err(error) = store.trash.wait() {
+            let left = store.trash.list()?;
+            let mut repaired = None;
+            if repair {
+                store.trash.empty();
+                repaired = store.trash.wait().ok().map(|()| "removed".to_owned());
+            }
+            self.note("store", "trash", format!("{left} removed layers and blobs are still there: {error}"), repaired);
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Drop for Claim {
 impl Work {
     /// Takes the folder `name` for itself, waiting while another has it.
     pub(crate) fn new(store: &Arc<Inner>, name: String) -> Result<Self> {
+        store.trash.make_room();
         let claim = Claim::new(store, name);
         let dir = store.ingest.create_dir_all(&claim.name, Mode::RWXU)?;
         // A name that never was: ext4 places a folder by its name, and would go back to where one has just been removed, whose inodes it
@@ -266,15 +267,23 @@ impl LayerIngest {
                 expected.digest, expected.size
             )));
         }
-        self.blob.write_all(bytes).system("write a layer's blob")?;
+        let written = self.blob.write_all(bytes).system("write a layer's blob");
+        self.keep_unless_full(written)?;
         self.feed(bytes)
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        self.pipeline.push(bytes).map_err(|e| {
+        let fed = self.pipeline.push(bytes).map_err(|e| {
             self.work.keep_blob &= !e.is_permanent();
             Error::from(e)
-        })
+        });
+        self.keep_unless_full(fed)
+    }
+
+    /// On a full disk nothing is kept for another try.
+    fn keep_unless_full(&mut self, done: Result<()>) -> Result<()> {
+        self.work.keep_blob &= !done.as_ref().is_err_and(Error::is_disk_full);
+        done
     }
 
     /// Ends the stream and verifies it.

@@ -6,15 +6,16 @@ use crate::ingest::UnpackedLayer;
 use crate::lower::{Found, Lower};
 use crate::spec::Descriptor;
 use crate::tar::Time;
+use crate::trash::Trash;
 use naru_base::error::Context;
 use naru_base::{Digest, Error, Result};
-use naru_fs::{Durability, Root, durable, open_beneath, remove_tree, xattr};
+use naru_fs::{Durability, Root, durable, open_beneath, xattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
@@ -56,12 +57,11 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// Reads all records; folders without a good one are reported by name.
-    pub(crate) fn open(root: Root, path: PathBuf) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn open(root: Root, path: PathBuf) -> Result<(Self, Vec<OsString>)> {
         let (mut known, mut bad) = (HashMap::new(), Vec::new());
         for name in root.list("/")? {
-            let name = name.to_string_lossy().into_owned();
             match read_record(&root, &name) {
-                Some(layer) if layer.chain_id.hex() == name => {
+                Some(layer) if name == layer.chain_id.hex() => {
                     known.insert(layer.chain_id.clone(), Arc::new(layer));
                 }
                 _ => bad.push(name),
@@ -132,22 +132,21 @@ impl Layers {
     }
 
     /// Moves a layer out of sight, to be removed later.
-    pub(crate) fn discard(&self, name: &str, trash: &Root) -> Result<()> {
-        let chain = Digest::parse(&format!("{}{name}", Digest::PREFIX));
-        if let Ok(chain) = &chain {
+    pub(crate) fn discard(&self, name: &OsStr, trash: &Trash) -> Result<()> {
+        let chain = name.to_str().map(|name| Digest::parse(&format!("{}{name}", Digest::PREFIX)));
+        if let Some(Ok(chain)) = &chain {
             crate::store::write(&self.known).remove(chain);
         }
-        let flags = RenameFlags::NOREPLACE;
-        naru_sys::fault::point();
-        match rustix::fs::renameat_with(&self.root, name, trash, name, flags) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::EXIST) => Ok(remove_tree(&self.root, name)?),
-            Err(e) => Err(Error::system(format!("remove layer {name}: {e}"))),
-        }
+        trash.take(self.root.as_fd(), name)
     }
 }
 
-fn read_record(root: &Root, name: &str) -> Option<Layer> {
+/// Bytes of the files of the layer in the folder `name`; 0 for what is none.
+pub(crate) fn record_size(root: &Root, name: &OsStr) -> u64 {
+    read_record(root, name).map_or(0, |layer| layer.size)
+}
+
+fn read_record(root: &Root, name: &OsStr) -> Option<Layer> {
     let folder = root.open_dir(name).ok()?;
     let record: Record = durable::read_json(&folder, RECORD).ok()??;
     (record.version == VERSION).then_some(record.layer)

@@ -8,7 +8,7 @@
 //! layers/<chain hex>/   layer.json and diff/, an overlayfs lower folder with true ids
 //! ingest/<name>/blob    a download in progress, kept for a day when it is broken off
 //! unpack/<random>/      a layer that is being unpacked, made anew after a crash
-//! trash/                what is being removed
+//! trash/                what is being removed, by a thread of its own
 //! lock                  held while a store is open
 //! ```
 //!
@@ -35,6 +35,7 @@ mod pack;
 pub mod spec;
 mod store;
 pub mod tar;
+mod trash;
 mod tree;
 mod unpack;
 mod usage;

@@ -9,11 +9,13 @@ use crate::index::{self, Index, IndexRecord};
 use crate::ingest::{LayerIngest, UnpackedLayer};
 use crate::layer::{Layer, Layers};
 use crate::spec::{Descriptor, Document, ImageConfig, Manifest, media_type};
+use crate::trash::Trash;
 use naru_base::error::Context;
 use naru_base::{Digest, Error, Reference, Result};
-use naru_fs::{Durability, Root, durable, remove_contents};
+use naru_fs::{Durability, Root, durable};
 use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +38,7 @@ pub(crate) struct Inner {
     pub(crate) ingest: Root,
     /// Layers that are being unpacked.
     pub(crate) unpack: Root,
-    trash: Root,
+    pub(crate) trash: Arc<Trash>,
     index: RwLock<Arc<Index>>,
     /// Held while the index changes, from reading the old one to publishing the new one.
     change: Mutex<()>,
@@ -118,7 +120,7 @@ impl Store {
         rustix::fs::flock(&lock_file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| Error::conflict(format!("image store {} is in use by another engine", path.display())))?;
         durable::sweep(&root)?;
-        let trash = sub_root(&root, "trash")?;
+        let trash = Trash::new(sub_root(&root, "trash")?);
         let blobs = Blobs::new(sub_root(&root, "blobs/sha256")?);
         blobs.sweep()?;
         let (layers, bad) = Layers::open(sub_root(&root, "layers")?, path.join("layers"))?;
@@ -553,18 +555,27 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn sweep(&self) -> Result<Removed> {
-        remove_contents(&self.0.trash)?;
-        remove_contents(&self.0.unpack)?;
+        self.0.trash.take_all(&self.0.unpack)?;
         self.0.expire_ingests(false)?;
-        self.0.collect(true)
+        let removed = self.0.collect(true);
+        self.0.trash.empty();
+        removed
     }
 
-    /// Removes what is kept of downloads that were not completed, but for those under way.
+    /// Removes what is kept of downloads that were not completed, but for those under way; the bytes that are freed.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn forget_downloads(&self) -> Result<()> {
+    pub fn forget_downloads(&self) -> Result<u64> {
         self.0.expire_ingests(true)
+    }
+
+    /// Waits until what was removed is off the disk, too, which happens in the background.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn wait_for_removals(&self) -> Result<()> {
+        self.0.trash.wait()
     }
 
     /// Changes the index: on disk first, then in memory. Nothing changes when `change` fails.
@@ -663,14 +674,6 @@ enum Sync {
 }
 
 impl Inner {
-    pub(crate) fn trash(&self) -> &Root {
-        &self.trash
-    }
-
-    pub(crate) fn unpack(&self) -> &Root {
-        &self.unpack
-    }
-
     /// Waits until no other ingest has the folder `name`, then has it.
     pub(crate) fn claim_ingest(&self, name: &str) {
         let mut ingests = lock(&self.ingests);
@@ -690,7 +693,9 @@ impl Inner {
     }
 
     /// Removes the ingests that can't be taken up again: those without a digest, and those that nobody has taken up for a day; or all.
-    fn expire_ingests(&self, all: bool) -> Result<()> {
+    /// The bytes that are freed: a blob that has another name is not.
+    fn expire_ingests(&self, all: bool) -> Result<u64> {
+        let mut freed = 0;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         for name in self.ingest.list("/")? {
             let Some(text) = name.to_str() else { continue };
@@ -698,9 +703,11 @@ impl Inner {
                 continue;
             }
             let is_resumable = Digest::parse(&format!("{}{text}", Digest::PREFIX)).is_ok();
-            let changed =
-                self.ingest.lstat(format!("{text}/blob")).map_or(0, |s| u64::try_from(s.st_mtime).unwrap_or(0));
+            let blob = self.ingest.lstat(format!("{text}/blob")).ok();
+            let changed = blob.map_or(0, |s| u64::try_from(s.st_mtime).unwrap_or(0));
             let removed = if all || !is_resumable || changed.saturating_add(RESUME_LIFE) < now {
+                let alone = blob.filter(|s| s.st_nlink == 1);
+                freed += alone.map_or(0, |s| u64::try_from(s.st_size).unwrap_or(0));
                 naru_fs::remove_tree(&self.ingest, &name)
             } else {
                 Ok(())
@@ -708,7 +715,7 @@ impl Inner {
             self.release_ingest(text);
             removed?;
         }
-        Ok(())
+        Ok(freed)
     }
 
     fn collect(&self, recycle: bool) -> Result<Removed> {
@@ -728,7 +735,7 @@ impl Inner {
                     continue;
                 }
                 removed.bytes += self.layers.get(&chain).map_or(0, |l| l.size);
-                self.layers.discard(chain.hex(), &self.trash)?;
+                self.layers.discard(OsStr::new(chain.hex()), &self.trash)?;
                 removed.layers.push(chain);
             }
             for digest in self.blobs.list()? {
@@ -738,7 +745,9 @@ impl Inner {
                 }
             }
         }
-        remove_contents(&self.trash)?;
+        if removed.bytes > 0 || !removed.layers.is_empty() {
+            self.trash.empty();
+        }
         Ok(removed)
     }
 
@@ -749,7 +758,7 @@ impl Inner {
             naru_fs::remove_tree(&dir, "blob")?;
             self.blobs.lend(digest, &dir, "blob")?;
         }
-        self.blobs.remove(digest)
+        self.blobs.discard(digest, &self.trash)
     }
 
     /// The blobs and layers that something needs.

@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 pub struct StoreUsage {
     /// All layers' files and all blobs, each once.
     pub total: u64,
+    /// What is being removed and still takes space.
+    pub trash: u64,
     /// Of each image: all that it has, and how much of that another image has, too.
     pub images: HashMap<Digest, ImageUsage>,
 }
@@ -65,6 +67,6 @@ impl Store {
             shared: parts.iter().filter(|(digest, _)| several.contains(digest)).map(|(_, size)| size).sum(),
         };
         let images = parts.iter().map(|(id, parts)| (id.clone(), of_image(parts))).collect();
-        Ok(StoreUsage { total: layers + blobs.values().sum::<u64>(), images })
+        Ok(StoreUsage { total: layers + blobs.values().sum::<u64>(), trash: inner.trash.bytes()?, images })
     }
 }

@@ -230,9 +230,38 @@ fn the_index_survives_and_what_nothing_needs_goes() {
     let lease = store.lease();
     assert_eq!(store.collect().unwrap().layers.len(), 0);
     drop(lease);
+    store.wait_for_removals().unwrap();
     for folder in ["layers", "blobs/sha256", "trash"] {
         assert_eq!(std::fs::read_dir(scratch.join("store").join(folder)).unwrap().count(), 0, "{folder}");
     }
+}
+
+/// An engine that ended before it had removed a layer's files: they count until the next one has removed them.
+#[test]
+fn what_was_not_yet_removed_goes_after_the_next_start() {
+    let scratch = Scratch::new("trash");
+    let (id, size) = {
+        let store = scratch.store();
+        let image = pulled(&store);
+        (image.id.clone(), store.usage().unwrap().total)
+    };
+    let entries = |folder: &str| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(scratch.join("store").join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    // As when it dies between moving them aside and removing them.
+    for (n, from) in entries("layers").into_iter().chain(entries("blobs/sha256")).enumerate() {
+        std::fs::rename(from, scratch.join("store/trash").join(n.to_string())).unwrap();
+    }
+    std::fs::create_dir_all(scratch.join("store/unpack/half/diff/usr")).unwrap();
+    let store = scratch.store();
+    assert!(store.image(&id).is_err());
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.total, usage.trash), (0, size));
+    store.sweep().unwrap();
+    store.wait_for_removals().unwrap();
+    assert_eq!(store.usage().unwrap().trash, 0);
+    assert_eq!((entries("trash").len(), entries("unpack").len()), (0, 0));
 }
 
 #[test]

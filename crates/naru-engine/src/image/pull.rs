@@ -190,9 +190,9 @@ impl Pulling {
         }
     }
 
-    /// Of what is wrong in itself nothing is kept for another try.
+    /// Of what is wrong in itself nothing is kept for another try, nor on a disk that is full of it.
     fn failed(&mut self, error: &Error) {
-        self.resume = error.class() != naru_base::Class::InvalidParameter;
+        self.resume = error.class() != naru_base::Class::InvalidParameter && !error.is_disk_full();
     }
 
     fn complete(mut self) {

@@ -115,7 +115,8 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// Removes images without a name, or with `dangling=false` all that no container uses; returns them and the bytes freed.
+    /// Removes images without a name, or with `dangling=false` all that no container uses, and what broken-off pulls left; returns them and
+    /// the bytes freed.
     ///
     /// # Errors
     /// For filters that docker doesn't know here.
@@ -134,6 +135,10 @@ impl Engine {
                 removed.push(ImageRemoval::Untagged(reference.familiar()));
             }
             bytes += self.delete_with_parents(&summary.id, true, &mut removed)?;
+        }
+        // What broken-off pulls left has neither labels nor a time.
+        if filters.keys().all(|key| key == "dangling") {
+            bytes += self.images.store.forget_downloads()?;
         }
         self.prune_event("image", bytes);
         Ok((removed, bytes))
