@@ -6,19 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use naru_testkit::{Client, Engine, EngineOptions, Target, eventually, unique};
-use naru_tests::{note, only_naru};
-
-/// Whether the test is to be left: dockerd is under test, or this kernel has no overlays of mapped layers.
-fn left_out(why: &str) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map(|n| n.trim().parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let old = version < (6, 15);
-    if old {
-        note(&format!("Linux {release} is older than 6.15"));
-    }
-    old || only_naru(why)
-}
+use naru_tests::only_naru;
 
 fn start(args: &[&str]) -> Result<Engine> {
     let args = args.iter().map(Into::into).collect();
@@ -42,7 +30,7 @@ fn first_id(cli: &Client, flags: &[&str]) -> Result<u32> {
 
 #[test]
 fn each_container_has_its_own_ids() -> Result<()> {
-    if left_out("dockerd has one range for all") {
+    if only_naru("dockerd has one range for all") {
         return Ok(());
     }
     let cli = auto()?.docker();
@@ -69,7 +57,7 @@ fn each_container_has_its_own_ids() -> Result<()> {
 
 #[test]
 fn files_belong_inside_to_whom_they_belong_outside() -> Result<()> {
-    if left_out("dockerd shifts what is on disk") {
+    if only_naru("dockerd shifts what is on disk") {
         return Ok(());
     }
     let (engine, cli) = (auto()?, auto()?.docker());
@@ -93,7 +81,7 @@ fn files_belong_inside_to_whom_they_belong_outside() -> Result<()> {
 
 #[test]
 fn containers_with_different_ids_share_a_volume() -> Result<()> {
-    if left_out("dockerd has one range for all") {
+    if only_naru("dockerd has one range for all") {
         return Ok(());
     }
     let (cli, volume, keeper) = (auto()?.docker(), unique("vol"), unique("keeper"));
@@ -114,7 +102,7 @@ fn containers_with_different_ids_share_a_volume() -> Result<()> {
 
 #[test]
 fn archives_and_images_have_true_ids() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let (engine, cli, name, tag) = (auto()?, auto()?.docker(), unique("true"), format!("{}:1", unique("img")));
@@ -158,7 +146,7 @@ fn archives_and_images_have_true_ids() -> Result<()> {
 
 #[test]
 fn who_asks_for_the_host_has_it() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let cli = auto()?.docker();
@@ -181,7 +169,7 @@ fn who_asks_for_the_host_has_it() -> Result<()> {
 
 #[test]
 fn auto_is_had_on_request_and_refused_in_dockers_words() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let engine = start(&["--default-userns-mode", "host", "--userns-ids", "300000-496607"])?;
@@ -207,7 +195,7 @@ fn auto_is_had_on_request_and_refused_in_dockers_words() -> Result<()> {
 
 #[test]
 fn a_range_is_used_again_and_runs_out_clearly() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     // Room for two, of which one serves to try file systems with.
@@ -222,7 +210,7 @@ fn a_range_is_used_again_and_runs_out_clearly() -> Result<()> {
 
 #[test]
 fn a_container_that_joins_another_is_in_its_namespace() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let (cli, name) = (auto()?.docker(), unique("first"));
@@ -253,7 +241,7 @@ fn a_container_that_joins_another_is_in_its_namespace() -> Result<()> {
 
 #[test]
 fn the_network_is_the_containers_own() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let cli = auto()?.docker();
@@ -272,7 +260,7 @@ fn the_network_is_the_containers_own() -> Result<()> {
 
 #[test]
 fn devices_limits_and_memory() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let cli = auto()?.docker();
@@ -296,7 +284,7 @@ fn devices_limits_and_memory() -> Result<()> {
 
 #[test]
 fn a_file_system_without_id_maps_decides() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let engine = auto()?;
@@ -331,7 +319,7 @@ fn a_file_system_without_id_maps_decides() -> Result<()> {
 
 #[test]
 fn ids_outlive_the_engine() -> Result<()> {
-    if left_out("it is about user namespaces") {
+    if only_naru("it is about user namespaces") {
         return Ok(());
     }
     let engine = start(&["--default-userns-mode", "auto"])?;
@@ -354,7 +342,7 @@ fn ids_outlive_the_engine() -> Result<()> {
 
 #[test]
 fn the_built_in_image_works_as_well() -> Result<()> {
-    if left_out("dockerd has no such image") {
+    if only_naru("dockerd has no such image") {
         return Ok(());
     }
     let said =

@@ -228,7 +228,7 @@ impl Engine {
     /// One to try things with.
     ///
     /// # Errors
-    /// Why this host can't have any: the kernel is too old, or this is a container whose ids don't suffice.
+    /// Why this host can't have any: the data root's file system has no id maps, or this is a container whose ids don't suffice.
     fn user_namespaces(&self) -> std::result::Result<&UserSpace, &str> {
         let probe = || {
             let (space, _) = self.new_user_space().map_err(|e| e.to_string())?;
@@ -236,7 +236,8 @@ impl Engine {
             let tried = naru_runtime::try_mapped_root(&folder, &space.lease.map(), space.namespace.as_fd());
             // Whatever of it is left is swept with the trash.
             let _ = std::fs::remove_dir_all(&folder);
-            tried.map_err(|e| format!("{}; overlays of mapped layers need Linux 6.15", e.message))?;
+            tried
+                .map_err(|e| format!("layers with mapped ids are refused below {}: {}", folder.display(), e.message))?;
             Ok(space)
         };
         self.user_spaces.probe.get_or_init(probe).as_ref().map_err(String::as_str)

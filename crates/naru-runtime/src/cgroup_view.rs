@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The view, ready to be attached.
 #[derive(Debug)]
@@ -27,12 +28,24 @@ pub(crate) enum CgroupView {
         readonly: bool,
     },
     V2(NewFilesystem),
+    /// All groups of the host. Only who owns the host's cgroup namespace may have a new instance of that.
+    Host(OwnedFd),
 }
 
-/// The view of `cgroup`.
-pub(crate) fn prepare(cgroup: &Cgroup, map: Option<&IdMap>, attributes: MountAttr) -> Result<CgroupView, StartError> {
+/// The view of `cgroup`; `of_host` if the container is in the host's cgroup namespace.
+pub(crate) fn prepare(
+    cgroup: &Cgroup,
+    map: Option<&IdMap>,
+    of_host: bool,
+    attributes: MountAttr,
+) -> Result<CgroupView, StartError> {
     if cgroup.dirs().all(|(hierarchy, _)| hierarchy.unified) {
-        return Ok(CgroupView::V2(NewFilesystem::new("cgroup2", "cgroup", &[], attributes)?));
+        return match cgroup.dirs().next() {
+            Some((hierarchy, _)) if of_host && map.is_some() => {
+                Ok(CgroupView::Host(bound(&hierarchy.mount, attributes)?))
+            }
+            _ => Ok(CgroupView::V2(NewFilesystem::new("cgroup2", "cgroup", &[], attributes)?)),
+        };
     }
     let options = ["mode=755".to_owned()];
     let plain = attributes.without(MountAttr::RDONLY);
@@ -43,12 +56,7 @@ pub(crate) fn prepare(cgroup: &Cgroup, map: Option<&IdMap>, attributes: MountAtt
     let mut links = Vec::new();
     for (hierarchy, own) in cgroup.dirs().filter(|(hierarchy, _)| !hierarchy.unified) {
         let Some(name) = hierarchy.mount.file_name() else { continue };
-        let fail = |e: Errno| StartError::system(format!("cgroup view: {}: {}", own.display(), errno_text(e)));
-        let tree =
-            open_tree(CWD, own, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(fail)?;
-        let propagation = Some(MountPropagation::Private);
-        let change = MountChange { set: attributes, propagation, ..MountChange::default() };
-        mount_setattr(tree.as_fd(), c"", &change).map_err(fail)?;
+        let tree = bound(own, attributes)?;
         let name = c_path(name.as_bytes())?;
         for part in name.to_bytes().split(|b| *b == b',').filter(|part| *part != name.to_bytes()) {
             links.push((c_path(part)?, name.clone()));
@@ -58,10 +66,22 @@ pub(crate) fn prepare(cgroup: &Cgroup, map: Option<&IdMap>, attributes: MountAtt
     Ok(CgroupView::V1 { tmpfs, trees, links, readonly: plain != attributes })
 }
 
+/// The folder of groups at `path` as a detached mount.
+fn bound(path: &Path, attributes: MountAttr) -> Result<OwnedFd, StartError> {
+    let fail = |e: Errno| StartError::system(format!("cgroup view: {}: {}", path.display(), errno_text(e)));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, path, flags).map_err(fail)?;
+    let propagation = Some(MountPropagation::Private);
+    let change = MountChange { set: attributes, propagation, ..MountChange::default() };
+    mount_setattr(tree.as_fd(), c"", &change).map_err(fail)?;
+    Ok(tree)
+}
+
 impl CgroupView {
     /// Puts it on `place`. After clone.
     pub(crate) fn attach(&self, place: BorrowedFd<'_>, index: usize) -> Result<(), Failure> {
         match self {
+            Self::Host(tree) => attach(tree.as_fd(), place).at(Op::Attach, index),
             Self::V2(fs) => attach(fs.make(index)?.as_fd(), place).at(Op::Attach, index),
             Self::V1 { tmpfs, trees, links, readonly } => {
                 attach(tmpfs.as_fd(), place).at(Op::Attach, index)?;

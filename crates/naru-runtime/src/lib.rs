@@ -31,6 +31,7 @@ mod options;
 mod overlay;
 pub mod own_binary;
 pub mod plan;
+mod private_table;
 mod process;
 mod program;
 mod report;

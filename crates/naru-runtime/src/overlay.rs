@@ -5,6 +5,7 @@
 use crate::StartError;
 use crate::idmap::{self, AsContainerRoot, Mapping};
 use crate::plan::{IdMap, Rootfs};
+use crate::private_table;
 use crate::report::errno_text;
 use naru_sys::mount_attr::{MountChange, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,13 +56,39 @@ pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Resul
     else {
         return Err(StartError::invalid("upper and work must lie in one folder for a user namespace"));
     };
-    let layers: Vec<OwnedFd> =
-        lower.iter().map(|layer| idmap::mapped_clone(layer, namespace.as_fd())).collect::<Result<_, _>>()?;
-    let holder = idmap::mapped_clone(folder, namespace.as_fd())?;
-    let lower: Vec<PathBuf> = layers.iter().map(path_of).collect();
-    let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
-    let _root = AsContainerRoot::become_it(mapping.map)?;
-    overlay(&lower, Some(Writable { upper: &upper, work: &work, volatile: *volatile }))
+    // Clones are good for one attempt (`private_table`).
+    let attempt = || {
+        let layers = Layers::mapped(lower, namespace.as_fd())?;
+        let holder = idmap::mapped_clone(folder, namespace.as_fd())?;
+        let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
+        let _root = AsContainerRoot::become_it(mapping.map)?;
+        let writable = Writable { upper: &upper, work: &work, volatile: *volatile };
+        try_overlay(&layers.paths, Some(&writable), &layers.detached(Some(&holder)))
+    };
+    again_without_mark(attempt, volatile.then_some(folder.join(work).as_path()))
+}
+
+/// Layers with mapped ids: clones that are attached nowhere, and how to name them.
+struct Layers {
+    trees: Vec<OwnedFd>,
+    paths: Vec<PathBuf>,
+}
+
+impl Layers {
+    fn mapped(lower: &[PathBuf], namespace: BorrowedFd<'_>) -> Result<Self, StartError> {
+        let trees: Vec<OwnedFd> =
+            lower.iter().map(|layer| idmap::mapped_clone(layer, namespace)).collect::<Result<_, _>>()?;
+        let paths = trees.iter().map(path_of).collect();
+        Ok(Self { trees, paths })
+    }
+
+    /// What this kernel wants attached somewhere for an overlay of these and `more`.
+    fn detached<'a>(&'a self, more: Option<&'a OwnedFd>) -> Vec<BorrowedFd<'a>> {
+        if !private_table::is_needed() {
+            return Vec::new();
+        }
+        self.trees.iter().chain(more).map(AsFd::as_fd).collect()
+    }
 }
 
 /// Tries an overlay of mapped layers in `folder`, which is made, on this kernel and file system; it stays for the caller to remove.
@@ -103,13 +130,12 @@ pub fn mount_image(lower: &[PathBuf]) -> Result<OwnedFd, StartError> {
 
 /// The same with ids mapped for a container in a user namespace.
 pub(crate) fn mount_mapped_image(lower: &[PathBuf], mapping: &Mapping<'_>) -> Result<OwnedFd, StartError> {
-    let mut layers: Vec<OwnedFd> =
-        lower.iter().map(|layer| idmap::mapped_clone(layer, mapping.namespace.as_fd())).collect::<Result<_, _>>()?;
-    match layers.pop() {
-        Some(only) if layers.is_empty() => Ok(only),
+    let mut layers = Layers::mapped(lower, mapping.namespace.as_fd())?;
+    match layers.trees.pop() {
+        Some(only) if layers.trees.is_empty() => Ok(only),
         last => {
-            layers.extend(last);
-            overlay(&layers.iter().map(path_of).collect::<Vec<_>>(), None)
+            layers.trees.extend(last);
+            try_overlay(&layers.paths, None, &layers.detached(None))
         }
     }
 }
@@ -121,15 +147,19 @@ struct Writable<'a> {
 }
 
 fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd, StartError> {
-    let error = match try_overlay(lower, writable.as_ref()) {
-        Err(error) => error,
-        done => return done,
-    };
-    // A volatile overlay leaves a mark that forbids to use its work folder again: meant for what a power cut may have damaged, but left
-    // by every use. Whoever asks for a volatile one says that contents don't outlive the host's run anyway.
-    match writable {
-        Some(Writable { work, volatile: true, .. }) if remove_mark(work) => try_overlay(lower, writable.as_ref()),
-        _ => Err(error),
+    let volatile = writable.as_ref().filter(|w| w.volatile).map(|w| w.work);
+    again_without_mark(|| try_overlay(lower, writable.as_ref(), &[]), volatile)
+}
+
+/// A volatile overlay leaves a mark that forbids to use its work folder again: meant for what a power cut may have damaged, but left by
+/// every use. Whoever asks for a volatile one says that contents don't outlive the host's run anyway.
+fn again_without_mark(
+    attempt: impl Fn() -> Result<OwnedFd, StartError>,
+    work: Option<&Path>,
+) -> Result<OwnedFd, StartError> {
+    match attempt() {
+        Err(_) if work.is_some_and(remove_mark) => attempt(),
+        done => done,
     }
 }
 
@@ -140,7 +170,12 @@ fn remove_mark(work: &Path) -> bool {
     dirty.is_ok() && rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR).is_ok()
 }
 
-fn try_overlay(lower: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, StartError> {
+/// `detached` are those clones among the layers that must be attached somewhere first.
+fn try_overlay(
+    lower: &[PathBuf],
+    writable: Option<&Writable<'_>>,
+    detached: &[BorrowedFd<'_>],
+) -> Result<OwnedFd, StartError> {
     let fail = |what: &str, e: Errno| StartError::system(format!("overlay: {what}: {}", errno_text(e)));
     let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| fail("open", e))?;
     let set = |key: &str, value: &Path| set_path(fs.as_fd(), key, value);
@@ -163,7 +198,9 @@ fn try_overlay(lower: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<Own
             Err(e) => return Err(fail("option", e)),
         }
     }
-    fsconfig_create(fs.as_fd()).map_err(|e| explain(fs.as_fd(), "create", e))?;
+    let created =
+        if detached.is_empty() { fsconfig_create(fs.as_fd()) } else { private_table::create(fs.as_fd(), detached) };
+    created.map_err(|e| explain(fs.as_fd(), "create", e))?;
     fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(|e| fail("mount", e))
 }
 
@@ -222,6 +259,32 @@ fn explain(fs: BorrowedFd<'_>, what: &str, errno: Errno) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What kernels before 6.15 need goes on newer ones, too.
+    #[test]
+    fn detached_layers_in_a_table_of_their_own() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("naru-overlay-{}", std::process::id()));
+        let [one, two] = ["one", "two"].map(|name| folder.join(name));
+        for layer in [&one, &two] {
+            std::fs::create_dir_all(layer).unwrap();
+            std::fs::write(layer.join(layer.file_name().unwrap()), "x").unwrap();
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let trees = [&one, &two].map(|layer| open_tree(CWD, layer, flags).unwrap());
+        let paths = trees.each_ref().map(path_of);
+        let root = try_overlay(&paths, None, &trees.each_ref().map(AsFd::as_fd)).unwrap();
+        for name in ["one", "two"] {
+            assert!(rustix::fs::statat(&root, name, AtFlags::empty()).is_ok(), "{name}");
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(folder.to_str().unwrap()), "{table}");
+        let error = try_overlay(&paths, None, &trees.each_ref().map(AsFd::as_fd)).unwrap_err();
+        assert!(error.message.contains("create: invalid argument"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn joined_layers_are_escaped() {

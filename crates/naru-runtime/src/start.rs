@@ -125,7 +125,7 @@ pub fn prepare_with(
         _ => overlay::mount_root(&plan.rootfs)?,
     };
     let view = |attributes| match group {
-        Some(group) => cgroup_view::prepare(group, map, attributes),
+        Some(group) => cgroup_view::prepare(group, map, plan.namespaces.cgroup == Namespace::Host, attributes),
         None => Err(StartError::system("no cgroup")),
     };
     let mounts = mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)?;
