@@ -76,6 +76,7 @@ impl Engine {
             insecure_registries: self.config.insecure_registries.clone(),
             registry_mirrors: self.config.registry_mirrors.clone(),
             user_namespaces: self.isolates_users(),
+            apparmor: self.apparmor.is_active(),
             limits: self.limit_support(),
             cdi_devices: Registry::read(&self.config.cdi_spec_dirs).names().map(str::to_owned).collect(),
             cdi_spec_dirs: self.config.cdi_spec_dirs.clone(),

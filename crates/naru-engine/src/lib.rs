@@ -3,6 +3,7 @@
 //! It knows no HTTP, no docker JSON and no terminal. Its own vocabulary is in [`types`]. It is cut by resource, each part owning its state;
 //! what spans them is in the modules named after the use case.
 
+mod apparmor;
 mod budget;
 mod cdi;
 mod channel_io;
@@ -130,6 +131,7 @@ pub struct Engine {
     pub(crate) filters: SeccompFilters,
     pub(crate) spawner: spawner::Spawner,
     pub(crate) user_spaces: user_spaces::UserSpaces,
+    pub(crate) apparmor: apparmor::AppArmor,
 }
 
 impl Engine {
@@ -197,6 +199,7 @@ impl Engine {
             filters: SeccompFilters::default(),
             spawner: spawner::Spawner::new(spawner),
             user_spaces: user_spaces::UserSpaces::new(&config),
+            apparmor: apparmor::AppArmor::set_up(&config.exec_root),
             config,
         }))
     }

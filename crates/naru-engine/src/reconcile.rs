@@ -31,7 +31,7 @@ impl Engine {
             tracing::warn!("cannot sweep the store: {error}");
         }
         self.reconcile_volumes();
-        self.check_user_namespaces();
+        self.check_isolation();
         // Asked now: one that was taken up may have ended since.
         let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
         let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();

@@ -902,6 +902,8 @@ pub struct SystemInfo {
     pub registry_mirrors: Vec<String>,
     /// Containers have user namespaces of their own unless told otherwise.
     pub user_namespaces: bool,
+    /// Whether AppArmor confines.
+    pub apparmor: bool,
     /// Where CDI specifications are.
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Full names of the devices that they describe.

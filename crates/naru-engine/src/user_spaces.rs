@@ -3,6 +3,7 @@
 //! A container's ids exist on the host only while it runs: on disk, files belong to whom they belong inside (`naru_runtime`, `idmap`). So a
 //! range is leased for a run, and the leases of running containers are in their records.
 
+use crate::apparmor::AppArmor;
 use crate::container::{Container, Record, ResolvedMount};
 use crate::types::{HostSettings, MountKind, NamespaceMode, NetworkMode, UserMode};
 use crate::{Engine, EngineConfig};
@@ -248,8 +249,11 @@ impl Engine {
         self.config.default_userns == UserMode::Auto && self.user_namespaces().is_ok()
     }
 
-    /// Tells once why the default can't be had.
-    pub(crate) fn check_user_namespaces(&self) {
+    /// Tells once which of the defaults can't be had, and why.
+    pub(crate) fn check_isolation(&self) {
+        if let AppArmor::WithoutDefault(why) = &self.apparmor {
+            tracing::warn!("containers are not confined by AppArmor unless they name a profile: {why}");
+        }
         if self.config.default_userns == UserMode::Auto
             && let Err(why) = self.user_namespaces()
         {

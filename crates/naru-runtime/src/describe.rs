@@ -43,11 +43,24 @@ pub(crate) fn process(process: &Process, record: &Record) -> StartError {
             let name = process.rlimits.get(failure.index as usize).map_or("", |limit| limit.name.as_str());
             StartError::system(format!("error setting rlimit type {name}: {text}"))
         }
+        (Step::Label, _) => StartError::system(label(process, record)),
         (Step::OomScore, _) => StartError::system(format!(
             "oom_score_adj {} is not permitted on this host: {text}",
             process.oom_score_adj.unwrap_or(0)
         )),
         (step, op) => StartError::system(format!("{}: {text}", own(step, op))),
+    }
+}
+
+fn label(process: &Process, record: &Record) -> String {
+    let why = match record.failure.errno {
+        rustix::io::Errno::NOENT if record.failure.op == Op::Write => "it is not loaded".to_owned(),
+        errno => errno_text(errno),
+    };
+    match (&process.selinux_label, &process.apparmor_profile) {
+        (Some(label), _) => format!("set the SELinux label \"{label}\": {}", errno_text(record.failure.errno)),
+        (None, Some(profile)) => format!("apply the AppArmor profile \"{profile}\": {why}"),
+        (None, None) => format!("set the security label: {why}"),
     }
 }
 
@@ -94,7 +107,6 @@ fn own(step: Step, op: Op) -> &'static str {
             _ => "set the scheduler",
         },
         Step::Gate => "wait for the start",
-        Step::Label => "set the security label",
         Step::Bounding => "drop capabilities from the bounding set",
         Step::Ids => "change user and groups",
         Step::CloseOnExec => "mark descriptors close-on-exec",

@@ -137,7 +137,7 @@ pub(crate) fn prepare(
         credentials,
         program: program::prepare(&process.args, &process.env, &identity.home)?,
         oom_score: process.oom_score_adj.map(|score| c_path(score.to_string().as_bytes())).transpose()?,
-        lsm: label(process)?,
+        lsm: label(process, init)?,
         keyring: c"naru".into(),
         parent: pidfd_open(getpid(), PidfdFlags::empty())
             .map_err(|e| StartError::system(format!("open own pidfd: {}", errno_text(e))))?,
@@ -148,11 +148,16 @@ pub(crate) fn prepare(
     })
 }
 
-/// What is written into `attr/exec`: SELinux's label as it is, AppArmor's profile with a verb.
-fn label(process: &Process) -> Result<Option<CString>, StartError> {
+/// AppArmor's verb for a profile from now on.
+const CHANGE_NOW: &str = "changeprofile ";
+
+/// What is written into `attr/exec`: SELinux's label as it is, AppArmor's profile with a verb. Our init executes nothing itself: with it,
+/// the profile is that of this process at once (`attr/current`), and of what it starts.
+fn label(process: &Process, init: bool) -> Result<Option<CString>, StartError> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text != "unconfined");
     match (given(&process.selinux_label), given(&process.apparmor_profile)) {
         (Some(label), _) => c_path(label.as_bytes()).map(Some),
+        (None, Some(profile)) if init => c_path(format!("{CHANGE_NOW}{profile}").as_bytes()).map(Some),
         (None, Some(profile)) => c_path(format!("exec {profile}").as_bytes()).map(Some),
         (None, None) => Ok(None),
     }
@@ -349,8 +354,13 @@ fn choose_label(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> 
     let Some(label) = &setup.lsm else { return Ok(()) };
     let proc = private_proc()?;
     let open = |path| rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    let file = match open(c"thread-self/attr/apparmor/exec") {
-        Err(Errno::NOENT) => open(c"thread-self/attr/exec"),
+    let now = label.to_bytes().starts_with(CHANGE_NOW.as_bytes());
+    let (own, shared) = match now {
+        true => (c"thread-self/attr/apparmor/current", c"thread-self/attr/current"),
+        false => (c"thread-self/attr/apparmor/exec", c"thread-self/attr/exec"),
+    };
+    let file = match open(own) {
+        Err(Errno::NOENT) => open(shared),
         other => other,
     }
     .at(Op::OpenFile, 0)?;

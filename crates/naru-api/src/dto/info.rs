@@ -151,6 +151,10 @@ impl Info {
     pub(crate) fn of(info: SystemInfo, version: ApiVersion) -> Self {
         let own = || Commit { id: env!("CARGO_PKG_VERSION") };
         let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
+        if info.apparmor {
+            // docker has it first.
+            security.insert(0, "name=apparmor".into());
+        }
         if info.user_namespaces {
             security.push("name=userns".into());
         }

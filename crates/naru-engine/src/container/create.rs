@@ -146,6 +146,7 @@ impl Engine {
         }
         capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged)?;
         privilege_warnings(host, warnings);
+        warnings.extend(self.apparmor.warning(host));
         let policy = host.restart.name.as_str();
         if !matches!(policy, "" | "no" | "always" | "unless-stopped" | "on-failure") {
             return Err(Error::invalid(format!(
@@ -218,10 +219,5 @@ fn privilege_warnings(host: &HostSettings, warnings: &mut Vec<String>) {
             "This host does not have the capabilities {}: the container runs without",
             missing.join(", ")
         ));
-    }
-    if let Some(profile) = super::plan::apparmor_profile(host)
-        && !super::plan::has_apparmor()
-    {
-        warnings.push(format!("AppArmor is not active on this host: the profile {profile} has no effect"));
     }
 }

@@ -295,20 +295,10 @@ impl Engine {
             rlimits: host.rlimits.clone(),
             oom_score_adj: Some(host.oom_score_adj).filter(|s| *s != 0),
             terminal,
-            apparmor_profile: apparmor_profile(host).filter(|_| has_apparmor()).map(str::to_owned),
+            apparmor_profile: self.apparmor.profile(host, privileged).map(str::to_owned),
             ..Process::default()
         })
     }
-}
-
-/// The profile that the container is to be confined by.
-pub(super) fn apparmor_profile(host: &HostSettings) -> Option<&str> {
-    host.apparmor.as_deref().filter(|profile| !matches!(*profile, "" | "unconfined"))
-}
-
-/// Whether this host's kernel has AppArmor, switched on.
-pub(super) fn has_apparmor() -> bool {
-    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
 /// docker's order: PATH, HOSTNAME, TERM, links, the container's own, the exec's own. A later value takes an earlier one's place; an entry without

@@ -72,7 +72,7 @@ impl Engine {
             platform: record.platform,
             manifest_digest: None,
             config: record.config,
-            host: record.host,
+            host: HostSettings { apparmor: Some(self.apparmor.shown(&record.host)), ..record.host },
             document: record.document,
             id: record.id,
         }
