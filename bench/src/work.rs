@@ -89,6 +89,7 @@ pub fn rows(settings: Settings) -> Vec<Row> {
     };
     vec![
         row("`run --rm busybox true`", command(&["run", "--rm", "busybox", "true"])),
+        row("`run --rm --userns host`", command(&["run", "--rm", "--userns", "host", "busybox", "true"])),
         row("`run --rm --network none`", command(&["run", "--rm", "--network", "none", "busybox", "true"])),
         Row {
             prepare: command(&["network", "create", "bench"]),

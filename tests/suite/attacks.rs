@@ -1,6 +1,6 @@
 //! Ways out of containers that other engines had, tried on this one: each test is named after what it was called there.
 //!
-//! Attacks by archives are in `hostile_images`, those on `docker cp` in `cp`.
+//! Attacks by archives are in `hostile_images`, those on `docker cp` in `cp`, those on the engine in `engine_attacks`; docs/attacks.md lists all.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -204,7 +204,7 @@ fn cve_2022_23648_an_image_volume_that_is_a_link() -> Result<()> {
 }
 
 #[test]
-fn cve_2022_24769_nothing_is_inheritable() -> Result<()> {
+fn cve_2022_24769_and_29162_nothing_is_inheritable() -> Result<()> {
     if only_naru("Debian's dockerd has it") {
         return Ok(());
     }
@@ -234,7 +234,7 @@ fn cve_2023_25809_the_hosts_cgroups_are_not_written() -> Result<()> {
 }
 
 #[test]
-fn cve_2023_27561_proc_and_sys_as_links() -> Result<()> {
+fn cve_2023_27561_2023_28642_and_2025_54867_proc_and_sys_as_links() -> Result<()> {
     let (engine, cli, bait) = world()?;
     for name in ["proc", "sys"] {
         for target in ["/tmp", "/tmp/../proc2", &bait.climbing()] {
@@ -334,7 +334,7 @@ fn cve_2024_45310_files_made_for_mounts() -> Result<()> {
 }
 
 #[test]
-fn cve_2025_31133_masks_are_what_they_say() -> Result<()> {
+fn cve_2025_31133_and_62161_masks_are_what_they_say() -> Result<()> {
     let (engine, cli, _) = world()?;
     // An image whose null device leads to a setting of the kernel's.
     let layer = Tar::new()
@@ -376,7 +376,7 @@ fn cve_2025_52565_the_console_is_the_terminal() -> Result<()> {
 }
 
 #[test]
-fn cve_2025_52881_writes_to_proc_go_where_they_are_meant() -> Result<()> {
+fn cve_2025_52881_and_62596_writes_to_proc_go_where_they_are_meant() -> Result<()> {
     let (engine, cli, bait) = world()?;
     let (racer, volume) = (unique("proc-racer"), engine.scratch("proc-race")?);
     let share = format!("{}:/share", volume.display());
@@ -472,7 +472,7 @@ fn descriptors_of_an_exec_are_not_seen() -> Result<()> {
 }
 
 #[test]
-fn hostile_user_files() -> Result<()> {
+fn cve_2024_9676_hostile_user_files() -> Result<()> {
     let (engine, cli, bait) = world()?;
     fs::write(bait.folder.join("secret"), "the host's secret\n")?;
     let long = format!("root:x:0:0:{}:/:/bin/sh\n", "x".repeat(3 << 20));

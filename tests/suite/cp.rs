@@ -268,7 +268,7 @@ fn owners_and_modes() -> Result<()> {
 }
 
 #[test]
-fn a_container_that_swaps_links_gets_nothing() -> Result<()> {
+fn cve_2018_15664_2019_10152_and_2026_41568_a_container_that_swaps_links_gets_nothing() -> Result<()> {
     let engine = shared()?;
     let folder = engine.scratch("cp-attack")?;
     fs::create_dir_all(folder.join("victim/sub"))?;

@@ -6,6 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+use naru_tests::only_naru;
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -204,7 +205,7 @@ fn the_rest_is_asked_of_the_hosts_servers() -> Result<()> {
     assert_eq!(look_up(&cli, "free", "example.org")?, ["192.0.2.53"]);
     let conf = cli.ok(["exec", "free", "cat", "/etc/resolv.conf"])?;
     assert!(conf.contains("search harbour.example") && conf.contains("timeout:2"), "{conf}");
-    // Its own names, and nothing of the world's: a question would get out of it (CVE-2024-29018, which an older daemon has).
+    // Its own names, and nothing of the world's (`cve_2024_29018_…`), which an older daemon asks for.
     let strict = engine.target() == Target::Naru;
     assert!(look_up(&cli, "kept", "example.org")?.is_empty() || !strict);
     assert_eq!(look_up(&cli, "kept", "kept")?.len(), 1);
@@ -215,6 +216,26 @@ fn the_rest_is_asked_of_the_hosts_servers() -> Result<()> {
     assert!(look_up(&cli, "kept", "example.org")?.is_empty() || !strict);
     cli.ok(["rm", "-f", "free", "kept"])?;
     cli.ok(["network", "rm", "open", "shut"])?;
+    unmount(&engine)?;
+    engine.finish()
+}
+
+#[test]
+fn cve_2024_29018_no_question_gets_out_of_an_internal_network() -> Result<()> {
+    if only_naru("an older daemon has it") {
+        return Ok(());
+    }
+    let mut engine = with_a_server()?;
+    let cli = engine.cli();
+    cli.ok(["network", "create", "--internal", "shut"])?;
+    cli.ok(sleeper("kept", "shut", &[]))?;
+    // The server answers any name, so an answer would show that it was asked; the name could carry a secret to it.
+    for name in ["secret.example.org", "example.org", "kept.example.org", "shut"] {
+        assert!(look_up(&cli, "kept", name)?.is_empty(), "{name} was asked for outside");
+    }
+    assert_eq!(look_up(&cli, "kept", "kept")?.len(), 1);
+    cli.ok(["rm", "-f", "kept"])?;
+    cli.ok(["network", "rm", "shut"])?;
     unmount(&engine)?;
     engine.finish()
 }

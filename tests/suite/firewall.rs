@@ -160,9 +160,25 @@ fn firewallds_rules_hold() -> Result<()> {
 }
 
 #[test]
-fn rules_that_somebody_flushes_come_back() -> Result<()> {
+fn cve_2025_54388_and_54410_rules_that_a_reload_flushes_come_back() -> Result<()> {
     let Some((mut engine, neighbour)) = scene("back")? else { return Ok(()) };
-    let world = engine.world();
+    let (world, cli) = (engine.world(), engine.cli());
+    // A port for the host alone, and two networks.
+    let only_here = ["run", "-d", "--name", "local", "-p", "127.0.0.1:8081:7000", "busybox", "sh", "-c"];
+    cli.ok([&only_here[..], &[&server(7000, "local")]].concat())?;
+    for (network, name) in [("one", "in-one"), ("two", "in-two")] {
+        cli.ok(["network", "create", network])?;
+        cli.ok(["run", "-d", "--name", name, "--network", network, "busybox", "sleep", "1000"])?;
+    }
+    let other = cli.inspect("in-two", "{{.NetworkSettings.Networks.two.IPAddress}}")?;
+    let still_closed = || -> Result<()> {
+        expect(world, "127.0.0.1", 8081, "local")?;
+        assert_eq!(neighbour.ask(world, 8081)?, "", "a port of the host's own is open to another machine");
+        let done = cli.run(["exec", "in-one", "ping", "-c", "1", "-W", "1", &other])?;
+        ensure!(done.code != 0, "networks reach each other");
+        Ok(())
+    };
+    still_closed()?;
     let rules = || -> Result<String> {
         let output = world.command("nft").args(["list", "ruleset"]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -179,6 +195,7 @@ fn rules_that_somebody_flushes_come_back() -> Result<()> {
         restored()?;
         open(world, &neighbour, "back")?;
         expect(world, "127.0.0.1", 8080, "back")?;
+        still_closed()?;
     }
     // One chain of it, emptied.
     let listed = rules()?;

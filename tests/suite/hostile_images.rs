@@ -57,6 +57,46 @@ fn refused(cli: &Client, archive: &[u8], what: &str) -> Result<String> {
     Ok(format!("{}{}", done.stdout, done.stderr))
 }
 
+/// A header's field changed, and its sum with it.
+fn patched(mut archive: Vec<u8>, header: usize, change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let block = &mut archive[header..header + 512];
+    change(block);
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    archive
+}
+
+/// A file that is as long as its PAX header says (CVE-2025-62518): who believes the other header, which says nothing at all, takes what is in it
+/// for entries.
+fn two_sizes(outside: &str) -> Vec<u8> {
+    let inner = Tar::new().file("smuggled", 0o4755, b"evil").symlink("l", outside).file("l/new", 0o644, b"x").finish();
+    let archive = Tar::new().pax(&[("size", &inner.len().to_string())]).file("archive", 0o644, &inner).finish();
+    patched(archive, 1024, |block| block[124..136].copy_from_slice(b"00000000000\0"))
+}
+
+/// An old GNU sparse file (CVE-2026-32288) whose map goes on in block after block.
+fn map_of_holes() -> Vec<u8> {
+    let first = Tar::new().file("holes", 0o644, b"").finish()[..512].to_vec();
+    let mut archive = patched(first, 0, |block| {
+        block[156] = b'S';
+        block[257..265].copy_from_slice(b"ustar  \0");
+        block[345..].fill(0);
+        // One more block of the map follows; the file's real size is huge.
+        block[482] = 1;
+        block[483..495].copy_from_slice(b"77777777777\0");
+    });
+    let mut more = [0_u8; 512];
+    for entry in more[..504].chunks_exact_mut(24) {
+        entry.copy_from_slice(b"00000000000\x0000000000000\0");
+    }
+    more[504] = 1;
+    for _ in 0..40_000 {
+        archive.extend_from_slice(&more);
+    }
+    archive
+}
+
 /// Layers that try to reach `outside`, a folder with the file `kept`.
 fn layers(outside: &Path) -> Vec<(&'static str, Vec<u8>, Want)> {
     let out = outside.display().to_string();
@@ -130,6 +170,8 @@ fn layers(outside: &Path) -> Vec<(&'static str, Vec<u8>, Want)> {
             Tar::new().pax(&[("path", &"n".repeat(300))]).file("f", 0o644, b"").finish(),
             Want::Refused,
         ),
+        ("an archive in a file whose two sizes differ", two_sizes(&out), Want::Taken),
+        ("a map of holes without an end", map_of_holes(), Want::Refused),
         (
             "an archive that ends in a file",
             {
@@ -155,7 +197,7 @@ fn layers(outside: &Path) -> Vec<(&'static str, Vec<u8>, Want)> {
 }
 
 #[test]
-fn layers_stay_inside() -> Result<()> {
+fn cve_2025_62518_2026_28406_and_2026_33055_layers_stay_inside() -> Result<()> {
     let engine = Engine::start()?;
     let cli = engine.cli();
     let outside = engine.scratch("outside")?;
@@ -179,6 +221,10 @@ fn layers_stay_inside() -> Result<()> {
             ensure!((done.code == 0) == (want == Want::Taken), "{what} should be {want:?}: {said}");
         }
         if done.code == 0 {
+            if let Some(store) = store(&engine) {
+                let smuggled = listing(&store)?.into_iter().find(|path| path.ends_with("smuggled"));
+                ensure!(smuggled.is_none(), "{what}: {smuggled:?}");
+            }
             cli.ok(["rmi", &tag])?;
         }
         unchanged(&engine, &before, what)?;
@@ -189,7 +235,7 @@ fn layers_stay_inside() -> Result<()> {
 }
 
 #[test]
-fn a_registrys_hostile_image_leaves_nothing() -> Result<()> {
+fn cve_2026_32288_a_registrys_hostile_image_leaves_nothing() -> Result<()> {
     let engine = Engine::start()?;
     let cli = engine.cli();
     let registry = Registry::start(&engine, 5000)?;
@@ -289,7 +335,7 @@ fn documents_that_lie_are_refused() -> Result<()> {
 }
 
 #[test]
-fn graphs_of_indices_are_bounded() -> Result<()> {
+fn go_2026_6597_graphs_of_indices_are_bounded() -> Result<()> {
     if naru_tests::only_naru("dockerd 20.10 reads no OCI layouts") {
         return Ok(());
     }

@@ -9,6 +9,7 @@ mod cp;
 mod credentials;
 mod devices;
 mod dns;
+mod engine_attacks;
 mod exec;
 mod firewall;
 mod health;

@@ -263,7 +263,7 @@ fn read_only_reaches_what_is_mounted_below() -> Result<()> {
 }
 
 #[test]
-fn folders_of_volumes_and_images() -> Result<()> {
+fn cve_2024_1753_9407_and_9675_folders_of_volumes_and_images() -> Result<()> {
     if only_naru("dockerd 20.10 has neither") {
         return Ok(());
     }
