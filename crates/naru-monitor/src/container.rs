@@ -38,6 +38,8 @@ pub(crate) struct Container {
     oom_kills: u64,
     /// The name server in its network namespace.
     pub names: Option<Server>,
+    /// See [`Started::spent`]: closed when this monitor ends and everybody has heard.
+    _spent: Vec<OwnedFd>,
 }
 
 /// What an engine is told of a process that has been started.
@@ -110,6 +112,7 @@ impl Container {
         }
         let facts = Facts::of(&mut started);
         let cgroup = started.cgroup.take();
+        let spent = std::mem::take(&mut started.spent);
         let main = Session::new(None, started, ends).with_clients(clients).with_log(log).with_input_once(stdin_once);
         let container = Self {
             id: plan.id,
@@ -123,6 +126,7 @@ impl Container {
             asked_signal: None,
             oom_kills: 0,
             names,
+            _spent: spent,
         };
         Ok((container, facts, health.map(Health::new)))
     }

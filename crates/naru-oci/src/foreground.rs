@@ -31,6 +31,7 @@ pub(crate) fn hold_signals() -> Result<()> {
 /// It isn't this process's child.
 pub(crate) fn wait(started: &mut Started) -> Result<i32> {
     let relay = started.console.take().map(Relay::start).transpose()?;
+    started.spent.clear();
     let code = loop {
         if let Some(code) = ended(&started.pidfd)? {
             break code;

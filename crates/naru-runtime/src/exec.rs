@@ -102,7 +102,7 @@ pub fn exec_with(
     let console = setup.process.into_console();
     wait_for_program(&child, &reader, &mut warnings, |record| describe::process(process, record), || Ok(()))?;
     let start_time = start_time(child.pid);
-    Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: None, warnings })
+    Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: None, warnings, spent: Vec::new() })
 }
 
 fn gone(errno: Errno) -> StartError {

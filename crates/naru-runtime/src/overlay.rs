@@ -41,15 +41,16 @@ pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
     }
 }
 
-/// The same with ids mapped for a container in a user namespace. Upper and work lie in one folder.
-pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Result<OwnedFd, StartError> {
+/// The same with ids mapped for a container in a user namespace, and the clones that it was made of ([`crate::Started::spent`]). Upper and work
+/// lie in one folder.
+pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Result<(OwnedFd, Vec<OwnedFd>), StartError> {
     let namespace = &mapping.namespace;
     let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
         let tree = mount_root(rootfs)?;
         let change = MountChange { id_map: Some(namespace.as_fd()), recursive: true, ..MountChange::default() };
         mount_setattr(tree.as_fd(), c"", &change)
             .map_err(|e| StartError::system(format!("map ids of the root: {}", errno_text(e))))?;
-        return Ok(tree);
+        return Ok((tree, Vec::new()));
     };
     let (Some(folder), Some(upper), Some(work)) =
         (upper.parent().filter(|folder| Some(*folder) == work.parent()), upper.file_name(), work.file_name())
@@ -63,7 +64,10 @@ pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Resul
         let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
         let _root = AsContainerRoot::become_it(mapping.map)?;
         let writable = Writable { upper: &upper, work: &work, volatile: *volatile };
-        try_overlay(&layers.paths, Some(&writable), &layers.detached(Some(&holder)))
+        let root = try_overlay(&layers.paths, Some(&writable), &layers.detached(Some(&holder)))?;
+        let mut spent = layers.trees;
+        spent.push(holder);
+        Ok((root, spent))
     };
     again_without_mark(attempt, volatile.then_some(folder.join(work).as_path()))
 }
@@ -153,10 +157,7 @@ fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd,
 
 /// A volatile overlay leaves a mark that forbids to use its work folder again: meant for what a power cut may have damaged, but left by
 /// every use. Whoever asks for a volatile one says that contents don't outlive the host's run anyway.
-fn again_without_mark(
-    attempt: impl Fn() -> Result<OwnedFd, StartError>,
-    work: Option<&Path>,
-) -> Result<OwnedFd, StartError> {
+fn again_without_mark<T>(attempt: impl Fn() -> Result<T, StartError>, work: Option<&Path>) -> Result<T, StartError> {
     match attempt() {
         Err(_) if work.is_some_and(remove_mark) => attempt(),
         done => done,

@@ -49,6 +49,7 @@ pub struct Prepared {
     cgroup: CgroupGuard,
     cgroup_dir: Option<OwnedFd>,
     warnings: Vec<String>,
+    spent: Vec<OwnedFd>,
 }
 
 /// A process that runs: its program has been executed.
@@ -66,6 +67,9 @@ pub struct Started {
     pub cgroup: Option<Cgroup>,
     /// What could not be had as asked for, one sentence each.
     pub warnings: Vec<String>,
+    /// Clones of layers that nobody needs any more. Whoever closes the last descriptor of one waits for an RCU grace period, which is milliseconds
+    /// on a busy host: so nobody does while somebody waits for the container.
+    pub spent: Vec<OwnedFd>,
 }
 
 /// Removes the group unless it has been handed on.
@@ -120,9 +124,9 @@ pub fn prepare_with(
         }
         None => None,
     };
-    let root = match &mapping {
+    let (root, spent) = match &mapping {
         Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping)?,
-        _ => overlay::mount_root(&plan.rootfs)?,
+        _ => (overlay::mount_root(&plan.rootfs)?, Vec::new()),
     };
     let view = |attributes| match group {
         Some(group) => cgroup_view::prepare(group, map, plan.namespaces.cgroup == Namespace::Host, attributes),
@@ -174,7 +178,7 @@ pub fn prepare_with(
         time_offsets: options.time_offsets.map(String::into_bytes),
         process,
     };
-    Ok(Prepared { plan: plan.clone(), setup, hooks: options.hooks, cgroup, cgroup_dir, warnings })
+    Ok(Prepared { plan: plan.clone(), setup, hooks: options.hooks, cgroup, cgroup_dir, warnings, spent })
 }
 
 /// What the child waits for, and a way to see that it waits in vain.
@@ -195,7 +199,7 @@ impl Prepared {
     /// # Errors
     /// A step of the set-up failed, or the program could not be executed; nothing is left behind.
     pub fn start(self) -> Result<Started, StartError> {
-        let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings } = self;
+        let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings, spent } = self;
         let (reader, writer) = report_pipe()?;
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
         let explain = |record: &Record| describe::container(&plan, record);
@@ -220,7 +224,15 @@ impl Prepared {
         wait_for_program(&child, &reader, &mut warnings, explain, reached)?;
         let console = process.into_console();
         let start_time = start_time(child.pid);
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: cgroup.0.take(), warnings })
+        Ok(Started {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            start_time,
+            console,
+            cgroup: cgroup.0.take(),
+            warnings,
+            spent,
+        })
     }
 }
 
