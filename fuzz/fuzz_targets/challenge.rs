@@ -1,6 +1,4 @@
-//! `WWW-Authenticate` headers of a registry.
 #![no_main]
+#![allow(missing_docs, reason = "naru_fuzz::challenge has them")]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| naru_registry::fuzz_challenge(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| naru_fuzz::challenge(bytes));

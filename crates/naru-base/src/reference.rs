@@ -28,7 +28,7 @@ impl Reference {
     /// With docker's texts: `invalid reference format`, `repository name must be lowercase`, …
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::invalid(format!("invalid reference format{why}"));
-        if text.len() == 64 && text.bytes().all(is_lower_hex) {
+        if is_identifier(text) {
             return Err(Error::invalid(format!(
                 "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
             )));
@@ -127,8 +127,12 @@ impl Reference {
 
     /// The repository as users see it: `debian`, `user/app`, `localhost:5000/a`.
     pub fn familiar_name(&self) -> String {
-        if self.domain == DEFAULT_DOMAIN {
-            self.path.strip_prefix("library/").filter(|p| !p.contains('/')).unwrap_or(&self.path).to_owned()
+        // A namespace that looks like a registry would be read as one.
+        let ambiguous = self.path.split_once('/').is_some_and(|(first, _)| is_domain_part(first));
+        if self.domain == DEFAULT_DOMAIN && !ambiguous {
+            // Nor may it look like an id.
+            let short = |name: &&str| !name.contains('/') && !is_identifier(name);
+            self.path.strip_prefix("library/").filter(short).unwrap_or(&self.path).to_owned()
         } else {
             format!("{}/{}", self.domain, self.path)
         }
@@ -150,6 +154,11 @@ impl Reference {
         }
         out
     }
+}
+
+/// Whether it looks like the whole id of an image.
+fn is_identifier(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(is_lower_hex)
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -235,6 +244,8 @@ mod tests {
             ("localhost:5000/a/b:t", "localhost:5000/a/b:t", "localhost:5000/a/b:t"),
             ("index.docker.io/library/x", "docker.io/library/x", "x"),
             ("docker.io/x", "docker.io/library/x", "x"),
+            ("docker.io/a.b/x", "docker.io/a.b/x", "docker.io/a.b/x"),
+            ("docker.io/localhost/x:1", "docker.io/localhost/x:1", "docker.io/localhost/x:1"),
             ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
             ("a__b/c.d-e---f", "docker.io/a__b/c.d-e---f", "a__b/c.d-e---f"),
         ] {

@@ -1,0 +1,4 @@
+#![no_main]
+#![allow(missing_docs, reason = "naru_fuzz::words has them")]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| naru_fuzz::words(bytes));
