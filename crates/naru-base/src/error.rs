@@ -133,12 +133,15 @@ pub trait Context<T> {
 
 impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn system(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| {
-            let text = e.to_string();
-            let error = Error::system(format!("{what}: {}", as_go_says(&text)));
-            if FULL.iter().any(|number| text.ends_with(number)) { error.disk_full() } else { error }
-        })
+        self.map_err(|e| failed(what, e))
     }
+}
+
+/// The error of a call that failed with `cause`: `what: cause`, of [`Class::System`].
+pub fn failed(what: impl fmt::Display, cause: impl fmt::Display) -> Error {
+    let text = cause.to_string();
+    let error = Error::system(format!("{what}: {}", as_go_says(&text)));
+    if FULL.iter().any(|number| text.ends_with(number)) { error.disk_full() } else { error }
 }
 
 /// How Rust's text of ENOSPC and of EDQUOT ends.

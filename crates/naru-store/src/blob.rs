@@ -72,7 +72,7 @@ impl Blobs {
         match rustix::fs::linkat(&self.root, digest.hex(), dir, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
-            Err(e) => Err(Error::system(format!("lend blob {digest}: {e}"))),
+            Err(e) => Err(e).system(format!("lend blob {digest}")),
         }
     }
 

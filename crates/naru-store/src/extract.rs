@@ -178,6 +178,7 @@ impl Extractor {
             self.loose_links.remove(&join(components, name));
         }
         let parent = self.walk(components)?;
+        naru_sys::fault::point();
         match make(parent) {
             Err(Errno::EXIST) => {
                 self.clear(components, name)?;

@@ -267,6 +267,7 @@ impl LayerIngest {
                 expected.digest, expected.size
             )));
         }
+        naru_sys::fault::point();
         let written = self.blob.write_all(bytes).system("write a layer's blob");
         self.keep_unless_full(written)?;
         self.feed(bytes)
@@ -395,7 +396,7 @@ impl UnpackedLayer {
         match rustix::fs::renameat_with(unpack, &self.work.unpacking, layers, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(e) => Err(Error::system(format!("publish layer {name}: {e}"))),
+            Err(e) => Err(e).system(format!("publish layer {name}")),
         }
     }
 }

@@ -332,6 +332,6 @@ pub(crate) fn write_error(e: &io::Error) -> Error {
     // An error of ours that went through `io::Write` comes back as it was.
     match e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(ours) => ours.clone(),
-        None => Error::Receiver(naru_base::Error::system(format!("write an archive: {e}"))),
+        None => Error::Receiver(naru_base::error::failed("write an archive", e)),
     }
 }

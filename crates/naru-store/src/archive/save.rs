@@ -10,7 +10,7 @@ use crate::spec::{self, Descriptor, media_type};
 use crate::store::{Store, refuse_host};
 use crate::tar::{Header, Writer};
 use naru_base::error::Context;
-use naru_base::{Digest, Error, Reference, Result};
+use naru_base::{Digest, Reference, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -83,7 +83,7 @@ impl Store {
             self.plan_image(target, &mut plan)?;
         }
         let mut out = Writer::new(std::io::BufWriter::with_capacity(BUFFER, out));
-        let failed = |e: std::io::Error| Error::system(format!("write the archive: {e}"));
+        let failed = |e: std::io::Error| naru_base::error::failed("write the archive", e);
         for dir in ["blobs", "blobs/sha256"] {
             out.header(&Header::directory(dir.as_bytes())).map_err(failed)?;
         }
