@@ -1,11 +1,12 @@
 //! Naru beside dockerd: the same work in turn, in one run, with pauses between (a loop without them hides what idle
 //! costs). Prints a table in Markdown. `naru-bench [--rounds N] [--containers N]`; needs root, dockerd and Debian's image
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
-//! instead.
+//! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default.
 
 mod memory;
 mod runtimes;
 mod sample;
+mod security;
 mod work;
 
 use std::io::Write;
@@ -25,6 +26,8 @@ struct Settings {
     containers: usize,
     /// The OCI runtimes are compared, not the engines.
     runtimes: bool,
+    /// Nothing is measured: what confines containers is told.
+    security: bool,
 }
 
 /// A client that speaks to an engine.
@@ -35,7 +38,7 @@ struct Subject {
 }
 
 fn main() -> ExitCode {
-    match settings().and_then(|s| if s.runtimes { runtimes::compare(s.rounds) } else { bench(s) }) {
+    match settings().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing to do when standard error is closed.
@@ -45,8 +48,16 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(settings: Settings) -> Result<()> {
+    match settings {
+        Settings { security: true, .. } => security::compare(),
+        Settings { runtimes: true, rounds, .. } => runtimes::compare(rounds),
+        _ => bench(settings),
+    }
+}
+
 fn settings() -> Result<Settings> {
-    let mut settings = Settings { rounds: 30, containers: 100, runtimes: false };
+    let mut settings = Settings { rounds: 30, containers: 100, runtimes: false, security: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let target = match arg.as_str() {
@@ -56,7 +67,11 @@ fn settings() -> Result<Settings> {
                 settings.runtimes = true;
                 continue;
             }
-            other => bail!("{other}: it takes --rounds N, --containers N and --runtimes"),
+            "--security" => {
+                settings.security = true;
+                continue;
+            }
+            other => bail!("{other}: it takes --rounds N, --containers N, --runtimes and --security"),
         };
         let value = args.next().with_context(|| format!("{arg} needs a number"))?;
         *target = value.parse().with_context(|| format!("{arg} {value}: not a number"))?;

@@ -253,6 +253,9 @@ fn the_network_is_the_containers_own() -> Result<()> {
     let said = cli.ok([&["run", "--rm", "-u", "1000"], &sysctls[..], &["busybox", "sh", "-c", script]].concat())?;
     assert_eq!(said, "1\nexample\nlistens");
     cli.ok(["run", "--rm", "busybox", "ping", "-c1", "-W5", "127.0.0.1"])?;
+    // Its own groups may, and it sees that.
+    let groups = cli.ok(["run", "--rm", "busybox", "cat", "/proc/sys/net/ipv4/ping_group_range"])?;
+    assert_eq!(groups.split_whitespace().collect::<Vec<_>>(), ["0", "65535"]);
     let script = "ip addr add 10.9.8.7/24 dev lo && ip -o addr show lo | grep -c 10.9.8.7";
     assert_eq!(cli.ok(["run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", script])?, "1");
     Ok(())

@@ -34,6 +34,13 @@ impl IdLease {
     }
 }
 
+impl IdLease {
+    /// The settings of a network namespace that belongs to these ids.
+    fn network(&self) -> NetnsSetup {
+        NetnsSetup { ping_groups: Some((self.first, self.first + (COUNT - 1))), ..NetnsSetup::container() }
+    }
+}
+
 /// The host's ids that containers may get.
 #[derive(Debug)]
 pub(crate) struct IdRanges {
@@ -363,12 +370,12 @@ impl Engine {
             Space::Host => Ok((Netns::create(&NetnsSetup::container())?, None)),
             Space::Own => {
                 let (user, net) = self.new_user_space()?;
-                Ok((Netns::set_up(net, &NetnsSetup::container())?, Some(user)))
+                Ok((Netns::set_up(net, &user.lease.network())?, Some(user)))
             }
             Space::Of(other) => {
                 let user = self.user_space_of(other)?;
                 let made = self.spawner.user_space(&user.lease.map(), Some(user.namespace.as_fd()))?;
-                Ok((Netns::set_up(made.net, &NetnsSetup::container())?, None))
+                Ok((Netns::set_up(made.net, &user.lease.network())?, None))
             }
         }
     }

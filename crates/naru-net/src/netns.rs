@@ -22,12 +22,15 @@ pub struct NetnsSetup {
     pub no_ipv6: bool,
     /// docker's defaults for a private network: every port may be bound, and every group may send pings.
     pub unprivileged_ports_and_ping: bool,
+    /// The groups that may send pings, first and last as the host counts them; `None` for all. A container in a user namespace has no others
+    /// than its own, and would see a range of nobody's.
+    pub ping_groups: Option<(u32, u32)>,
 }
 
 impl NetnsSetup {
     /// A container's, on a network without IPv6.
     pub fn container() -> Self {
-        Self { no_ipv6: true, unprivileged_ports_and_ping: true }
+        Self { no_ipv6: true, unprivileged_ports_and_ping: true, ping_groups: None }
     }
 }
 
@@ -165,7 +168,8 @@ fn apply(setup: &NetnsSetup) -> Result<()> {
     }
     if setup.unprivileged_ports_and_ping {
         sysctl::write("ipv4/ip_unprivileged_port_start", "0")?;
-        sysctl::write("ipv4/ping_group_range", "0 2147483647")?;
+        let (first, last) = setup.ping_groups.unwrap_or((0, 2_147_483_647));
+        sysctl::write("ipv4/ping_group_range", &format!("{first} {last}"))?;
     }
     Ok(())
 }
