@@ -10,29 +10,10 @@ use crate::reply::Reply;
 use crate::version::v1;
 use http::StatusCode;
 use naru_base::{Error, Result};
-use naru_engine::Engine;
 use naru_engine::types::{ChangeKind, ContainerView, ListOptions, RemoveOptions};
+use naru_engine::{CONTAINER_FILTERS, Engine};
 use serde::Serialize;
 
-/// Filters of a list.
-const LIST_FILTERS: [&str; 16] = [
-    "ancestor",
-    "before",
-    "exited",
-    "expose",
-    "health",
-    "id",
-    "is-task",
-    "isolation",
-    "label",
-    "name",
-    "network",
-    "publish",
-    "since",
-    "status",
-    "volume",
-    "label!",
-];
 /// Filters of a prune.
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "until"];
 /// A start's body may be that long, for old clients that send `{}` or `null`.
@@ -45,7 +26,7 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
         all: call.query.flag("all"),
         limit: usize::try_from(limit).unwrap_or(0),
         size: call.query.flag("size"),
-        filters: call.query.filters(&LIST_FILTERS)?,
+        filters: call.query.filters(CONTAINER_FILTERS)?,
     };
     let shown: Vec<Summary> = call.engine.list(&options)?.into_iter().map(Summary::of).collect();
     Reply::ok(&shown)

@@ -3,6 +3,7 @@
 //! Invariants: nothing here opens a file, a socket or a clock (random bytes for ids excepted), and nothing here knows what
 //! a container is made of. Every parser takes hostile input and returns an [`Error`] that names it.
 
+pub mod capability;
 pub mod digest;
 pub mod duration;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod platform;
 pub mod reference;
 pub mod signal;
 pub mod size;
+pub mod ulimit;
 
 pub use digest::Digest;
 pub use error::{Class, Error, Result};

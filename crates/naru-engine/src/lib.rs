@@ -37,7 +37,9 @@ mod volumes;
 pub use budget::DiskBudget;
 pub use cdi::DEFAULT_SPEC_DIRS as DEFAULT_CDI_SPEC_DIRS;
 pub use check::{CheckReport, Problem};
-pub use container::{ArchiveStat, AttachTicket, Fact, StatsSample, UnpackOptions, What, Why, WhyLine};
+pub use container::{
+    ArchiveStat, AttachTicket, CONTAINER_FILTERS, Fact, StatsSample, UnpackOptions, What, Why, WhyLine,
+};
 pub use counts::Counts;
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;

@@ -2,53 +2,10 @@
 //!
 //! Sources: capabilities(7), linux/capability.h; moby `daemon/pkg/oci/caps` (`NormalizeLegacyCapabilities`, `TweakCapabilities`).
 
+use naru_base::capability::NAMES;
+pub use naru_base::capability::{bit, name};
 use naru_base::{Error, Result};
 use std::sync::OnceLock;
-
-/// Names without `CAP_`; the place in the list is the number.
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// Every capability that has a name.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
@@ -56,18 +13,6 @@ pub const ALL: u64 = (1 << NAMES.len()) - 1;
 /// What a container has unless told otherwise: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, NET_RAW, SETGID, SETUID, SETFCAP,
 /// SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, KILL, AUDIT_WRITE.
 pub const DEFAULT: u64 = 0xa804_25fb;
-
-/// The number of `name`: in any case, with or without `CAP_`.
-pub fn bit(name: &str) -> Option<u32> {
-    let upper = name.to_ascii_uppercase();
-    let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    NAMES.iter().position(|n| *n == short).map(|at| at as u32)
-}
-
-/// The name of capability `bit`, without `CAP_`.
-pub fn name(bit: u32) -> Option<&'static str> {
-    NAMES.get(bit as usize).copied()
-}
 
 /// The names in `set` with `CAP_`, in the order of their numbers.
 pub fn names(set: u64) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::devices::block_device;
 use crate::dto::host_config::{HostConfig, ThrottleDevice};
-use naru_base::{Error, Result};
+use naru_base::{Error, Result, ulimit};
 use naru_engine::types::LimitSupport;
 use naru_runtime::plan::{DeviceValue, Resources, Rlimit};
 
@@ -345,27 +345,9 @@ fn throttles(list: Option<&Vec<ThrottleDevice>>) -> Result<Vec<DeviceValue>> {
 /// # Errors
 /// For unknown names, and a soft limit above the hard one.
 pub(crate) fn rlimits(host: &HostConfig) -> Result<Vec<Rlimit>> {
-    const NAMES: [&str; 16] = [
-        "as",
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
     let limit = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
     let decode = |u: &crate::dto::host_config::Ulimit| {
-        if !NAMES.contains(&u.name.as_str()) {
+        if u.name != "as" && !ulimit::NAMES.contains(&u.name.as_str()) {
             return Err(Error::invalid(format!("invalid ulimit type: {}", u.name)));
         }
         let (soft, hard) = (limit(u.soft), limit(u.hard));

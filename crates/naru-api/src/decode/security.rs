@@ -2,7 +2,7 @@
 
 use crate::dto::host_config::HostConfig;
 use naru_base::human::go_quote;
-use naru_base::{Error, Result};
+use naru_base::{Error, Result, capability};
 use naru_engine::types::SeccompChoice;
 use std::path::Path;
 
@@ -80,57 +80,12 @@ pub(crate) fn capabilities(member: &str, names: Option<&Vec<String>>) -> Result<
     for name in &names {
         let upper = name.to_ascii_uppercase();
         let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        if bare != "ALL" && !CAPABILITIES.contains(&bare) {
+        if bare != "ALL" && !capability::NAMES.contains(&bare) {
             return Err(Error::invalid(format!("invalid {member}: unknown capability: \"CAP_{bare}\"")));
         }
     }
     Ok(names)
 }
-
-/// capabilities(7).
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! `--device`, `--gpus`, `--ulimit` and the block IO limits.
 
 use crate::flag::csv;
-use naru_base::size;
+use naru_base::{size, ulimit};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -138,31 +138,13 @@ pub struct Ulimit {
     soft: i64,
 }
 
-const ULIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// Reads `name=soft[:hard]`.
 ///
 /// # Errors
 /// With docker's words.
 pub fn parse_ulimit(value: &str) -> Result<Ulimit, String> {
     let (name, limits) = value.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
-    if !ULIMITS.contains(&name) {
+    if !ulimit::NAMES.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |s: &str| {

@@ -7,7 +7,7 @@ use naru_base::{Error, Result};
 use std::sync::Arc;
 
 /// Keys that docker knows.
-const KEYS: &[&str] = &[
+pub const CONTAINER_FILTERS: &[&str] = &[
     "ancestor",
     "before",
     "exited",
@@ -69,7 +69,7 @@ struct Compiled<'a> {
 impl<'a> Compiled<'a> {
     fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
         for key in filters.keys() {
-            if !KEYS.contains(&key.as_str()) {
+            if !CONTAINER_FILTERS.contains(&key.as_str()) {
                 return Err(Error::invalid(format!("invalid filter '{key}'")));
             }
         }

@@ -35,6 +35,7 @@ mod why;
 
 pub use archive::{ArchiveStat, UnpackOptions};
 pub use attach::AttachTicket;
+pub use filter::CONTAINER_FILTERS;
 pub use history::{Fact, What};
 pub use stats::StatsSample;
 pub use why::{Why, WhyLine};
