@@ -33,6 +33,7 @@ mod ports;
 mod privileges;
 mod recovery;
 mod registry;
+mod registry_faults;
 mod restart;
 mod soak;
 mod space;

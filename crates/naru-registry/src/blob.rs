@@ -140,7 +140,8 @@ impl Download {
         self.mark = self.mark.max(self.position);
         self.failed += 1;
         match self.session.client().config().retry.delay(self.failed) {
-            Some(delay) if failure.is_retryable() => {
+            Some(own) if failure.is_retryable() => {
+                let delay = failure.pause(own);
                 self.pause = Some(delay);
                 Ok(Some(DownloadEvent::Retry { delay, cause: failure.to_string() }))
             }

@@ -4,6 +4,7 @@ use crate::dial::DialError;
 use http::{Method, StatusCode};
 use naru_base::{Class, Error, Reference};
 use std::fmt;
+use std::time::Duration;
 
 /// The most bytes that are read of an error's body.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 << 10;
@@ -86,6 +87,9 @@ impl fmt::Display for ApiError {
     }
 }
 
+/// When a server says that it has had too many requests, it is asked again if so many seconds are enough.
+const SHORT_WAIT: u64 = 10;
+
 fn describe(status: StatusCode, errors: &[ApiError], retry_after: Option<u64>, anonymous: bool) -> String {
     let listed = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if status.is_server_error() {
@@ -97,7 +101,11 @@ fn describe(status: StatusCode, errors: &[ApiError], retry_after: Option<u64>, a
     if status != StatusCode::TOO_MANY_REQUESTS {
         return listed;
     }
-    let wait = retry_after.map_or("wait a while".to_owned(), |s| format!("wait {s} seconds"));
+    let wait = match retry_after {
+        None => "wait a while".to_owned(),
+        Some(1) => "wait a second".to_owned(),
+        Some(seconds) => format!("wait {seconds} seconds"),
+    };
     let login = if anonymous { ", or run 'docker login': accounts have a higher limit" } else { "" };
     format!("{listed} ({wait} and try again{login})")
 }
@@ -123,8 +131,21 @@ impl Failure {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Transport { kind, .. } => *kind == Transport::Cut,
+            Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. } => {
+                retry_after.is_some_and(|seconds| seconds <= SHORT_WAIT)
+            }
             Self::Refused { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
             _ => false,
+        }
+    }
+
+    /// How long to wait before another try: `own`, or longer when the server asks for a little more.
+    pub(crate) fn pause(&self, own: Duration) -> Duration {
+        match self {
+            Self::Refused { retry_after: Some(seconds), .. } if *seconds <= SHORT_WAIT => {
+                own.max(Duration::from_secs(*seconds))
+            }
+            _ => own,
         }
     }
 
@@ -332,7 +353,17 @@ mod tests {
     #[test]
     fn what_is_tried_again() {
         assert!(refused(500, "", None).is_transient());
-        assert!(!refused(429, "", None).is_retryable());
         assert!(!refused(404, "", None).is_retryable());
+        let limited = |after: Option<u64>| match refused(429, "", None) {
+            Failure::Refused { request, status, errors, anonymous, .. } => {
+                Failure::Refused { request, status, errors, anonymous, retry_after: after }
+            }
+            other => other,
+        };
+        assert!(!limited(None).is_retryable());
+        // For hours nobody waits.
+        assert!(limited(Some(2)).is_transient() && !limited(Some(3600)).is_retryable());
+        let own = Duration::from_millis(300);
+        assert_eq!((limited(Some(2)).pause(own), limited(Some(3600)).pause(own)), (Duration::from_secs(2), own));
     }
 }

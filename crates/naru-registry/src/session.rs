@@ -140,7 +140,8 @@ impl Session {
         loop {
             failed += 1;
             match (attempt().await, policy.delay(failed)) {
-                (Err(e), Some(pause)) if e.is_transient() => {
+                (Err(e), Some(own)) if e.is_transient() => {
+                    let pause = e.pause(own);
                     tracing::info!(error = %e, ?pause, "trying again");
                     tokio::time::sleep(pause).await;
                 }

@@ -143,7 +143,8 @@ impl Upload<'_> {
             }
             failed += 1;
             match policy.delay(failed) {
-                Some(delay) if e.is_retryable() => {
+                Some(own) if e.is_retryable() => {
+                    let delay = e.pause(own);
                     self.source.retrying(delay, &e.to_string());
                     tokio::time::sleep(delay).await;
                 }

@@ -56,8 +56,8 @@ impl Faults {
             served: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
-        let shared = Arc::clone(&state);
-        serve(engine, port, move |stream| shared.serve(stream), Arc::clone(&state))?;
+        let (shared, stop) = (Arc::clone(&state), Arc::clone(&state));
+        serve(engine, port, move |stream| shared.serve(stream), move || stop.stop.load(Ordering::SeqCst))?;
         Ok(Faults { port, state })
     }
 
@@ -150,7 +150,7 @@ impl State {
 }
 
 /// The request's head for the registry behind, and the length of its body.
-fn rewrite(request: &[String], upstream: u16) -> (String, usize) {
+pub(crate) fn rewrite(request: &[String], upstream: u16) -> (String, usize) {
     let mut head = format!("{}\r\n", request[0]);
     let mut length = 0;
     for line in &request[1..] {
@@ -167,7 +167,7 @@ fn rewrite(request: &[String], upstream: u16) -> (String, usize) {
 }
 
 /// Writes `head` with another length, then `content`, which may be shorter than it.
-fn write_answer(client: &mut TcpStream, head: &[String], length: usize, content: &[u8]) -> Result<()> {
+pub(crate) fn write_answer(client: &mut TcpStream, head: &[String], length: usize, content: &[u8]) -> Result<()> {
     let chunked = head.iter().any(|line| line.to_ascii_lowercase().starts_with("transfer-encoding:"));
     let has_length = head.iter().any(|line| line.to_ascii_lowercase().starts_with("content-length:"));
     let mut text = String::new();
@@ -191,7 +191,7 @@ fn write_answer(client: &mut TcpStream, head: &[String], length: usize, content:
     Ok(())
 }
 
-fn read_head(from: &mut impl BufRead) -> Result<Vec<String>> {
+pub(crate) fn read_head(from: &mut impl BufRead) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -205,12 +205,12 @@ fn read_head(from: &mut impl BufRead) -> Result<Vec<String>> {
     }
 }
 
-/// Accepts on `port` of the engine's loopback until `state` says stop; each connection has a thread.
-fn serve(
+/// Accepts on `port` of the engine's loopback until `is_over` says so; each connection has a thread.
+pub(crate) fn serve(
     engine: &Engine,
     port: u16,
     handle: impl Fn(TcpStream) -> Result<()> + Send + Sync + 'static,
-    state: Arc<State>,
+    is_over: impl Fn() -> bool + Send + 'static,
 ) -> Result<()> {
     let bind = engine.world().in_network(move || TcpListener::bind(("127.0.0.1", port)))?;
     let listener = bind.join().map_err(|_| anyhow!("the binding thread panicked"))??;
@@ -219,7 +219,7 @@ fn serve(
     // The threads are made in the engine's network namespace, where the registry behind is.
     engine.world().in_network(move || {
         for stream in listener.incoming().flatten() {
-            if state.stop.load(Ordering::SeqCst) {
+            if is_over() {
                 return;
             }
             let handle = Arc::clone(&handle);
@@ -258,7 +258,8 @@ impl HubSearch {
                     "is_official": !name.contains('/'), "is_automated": false, "is_trusted": false})
             })
             .collect();
-        serve(engine, port, move |stream| answer_search(stream, &results), Arc::clone(&state))?;
+        let stop = Arc::clone(&state);
+        serve(engine, port, move |stream| answer_search(stream, &results), move || stop.stop.load(Ordering::SeqCst))?;
         Ok(HubSearch { port, state })
     }
 
