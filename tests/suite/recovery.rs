@@ -292,3 +292,41 @@ fn monitors_keep_little_and_none_is_left() -> Result<()> {
     cli.ok(["rm", "-f", "m0", "m1", "m2", "m3", "m4"])?;
     engine.finish()
 }
+
+#[test]
+fn an_engine_that_ends_leaves_nothing_of_its_own() -> Result<()> {
+    if only_naru("dockerd keeps its groups") {
+        return Ok(());
+    }
+    let engine = engine()?;
+    let (cli, world) = (engine.cli(), engine.world());
+    let tops = std::fs::read_to_string(world.folder().join("cgroups"))?;
+    let parents = || -> Vec<_> {
+        let below = tops.lines().flat_map(|top| std::fs::read_dir(top).into_iter().flatten().flatten());
+        below.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("/naru-")).collect()
+    };
+    // The ids that containers have, as all engines of the host see them.
+    let register = format!("/proc/{}/root/run/naru-ids", world.pid());
+    cli.ok(["run", "-d", "--name", "on", "busybox", "sleep", "1000"])?;
+    let first = cli.ok(["exec", "on", "cat", "/proc/self/uid_map"])?;
+    let first = first.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let entry = format!("{register}/{first}");
+    assert_eq!(std::fs::read_link(&entry)?, std::fs::canonicalize(engine.data_root())?);
+    // A container that goes on keeps both.
+    engine.terminate()?;
+    std::fs::read_link(&entry)?;
+    assert!(!parents().is_empty(), "the group of a running container is gone");
+    engine.launch()?;
+    engine.kill()?;
+    engine.launch()?;
+    assert_eq!(cli.ok(["exec", "on", "echo", "alive"])?, "alive");
+    cli.ok(["rm", "-f", "on"])?;
+    eventually("the container's group to be gone", || {
+        let groups = world.container_groups()?;
+        ensure!(groups.is_empty(), "{groups:?}");
+        Ok(())
+    })?;
+    engine.terminate()?;
+    assert!(std::fs::read_link(&entry).is_err() && parents().is_empty(), "{:?}", parents());
+    Ok(())
+}

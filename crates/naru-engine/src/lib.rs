@@ -16,6 +16,7 @@ mod disk;
 mod events;
 mod exec;
 mod firewall;
+mod id_ranges;
 mod image;
 mod info;
 mod log_config;
@@ -43,8 +44,8 @@ pub use container::{
 pub use counts::Counts;
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
+pub use id_ranges::parse_ids;
 pub use naru_registry::Rule as RegistryRule;
-pub use user_spaces::parse_ids;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
 use events::Events;

@@ -39,6 +39,7 @@ impl Engine {
         self.networks.reconcile(&live)?;
         self.watch_rules();
         self.remove_leftovers();
+        self.user_spaces.ranges().sweep();
         Networks::refill(self);
         self.keep_budget();
         // Meanwhile clients are served.
@@ -169,6 +170,17 @@ impl Engine {
             }
         }
         self.networks.close();
+        self.user_spaces.close();
+        self.remove_parent_group();
+    }
+
+    /// The group of all containers goes with the engine, unless containers go on. Nothing waits for it.
+    fn remove_parent_group(&self) {
+        if self.config.cgroup_parent.is_none()
+            && let Ok(group) = Hierarchies::host().and_then(|all| Cgroup::open(all, &self.config.cgroup_parent()))
+        {
+            group.remove_if_empty();
+        }
     }
 }
 

@@ -5,125 +5,14 @@
 
 use crate::apparmor::AppArmor;
 use crate::container::{Container, Record, ResolvedMount};
+use crate::id_ranges::{IdLease, IdRanges};
 use crate::types::{HostSettings, MountKind, NamespaceMode, NetworkMode, UserMode};
 use crate::{Engine, EngineConfig};
 use naru_base::{Digest, Error, Result};
 use naru_net::{Netns, NetnsSetup};
-use naru_runtime::plan::{IdMap, IdRange};
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-
-/// Ids of one container.
-const COUNT: u32 = 65_536;
-/// The range that systemd's "UIDs and GIDs" names as nobody's: above its own containers', below the half that older programs take for negative.
-const DEFAULT_IDS: (u32, u32) = (1_879_048_192, 2_147_352_575);
-
-/// A range that is one running container's, or those containers' that share its namespaces. Free again when the last holder drops it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct IdLease {
-    /// The host's id of the container's root.
-    pub first: u32,
-}
-
-impl IdLease {
-    pub(crate) fn map(&self) -> IdMap {
-        let ranges = vec![IdRange { inside: 0, outside: self.first, count: COUNT }];
-        IdMap { uids: ranges.clone(), gids: ranges }
-    }
-}
-
-impl IdLease {
-    /// The settings of a network namespace that belongs to these ids.
-    fn network(&self) -> NetnsSetup {
-        NetnsSetup { ping_groups: Some((self.first, self.first + (COUNT - 1))), ..NetnsSetup::container() }
-    }
-}
-
-/// The host's ids that containers may get.
-#[derive(Debug)]
-pub(crate) struct IdRanges {
-    first: u32,
-    slots: u32,
-    /// First and last of what belongs to somebody else.
-    reserved: Vec<(u64, u64)>,
-    leased: Mutex<Leased>,
-}
-
-#[derive(Debug, Default)]
-struct Leased {
-    /// Where the next search begins: a range is used again as late as possible.
-    next: u32,
-    holders: BTreeMap<u32, Weak<IdLease>>,
-}
-
-impl IdRanges {
-    fn new((first, last): (u32, u32), reserved: Vec<(u64, u64)>, seed: u32) -> Self {
-        let slots = last.saturating_sub(first).saturating_add(1) / COUNT;
-        let leased = Leased { next: seed % slots.max(1), ..Leased::default() };
-        Self { first, slots, reserved, leased: Mutex::new(leased) }
-    }
-
-    /// A range that nobody has.
-    pub(crate) fn lease(&self) -> Result<Arc<IdLease>> {
-        let mut leased = crate::lock(&self.leased);
-        for step in 0..self.slots {
-            let slot = (leased.next + step) % self.slots;
-            let first = self.first + slot * COUNT;
-            let (begin, end) = (u64::from(first), u64::from(first) + u64::from(COUNT) - 1);
-            let others = self.reserved.iter().any(|(from, to)| *from <= end && begin <= *to);
-            let held = leased.holders.get(&first).is_some_and(|holder| holder.strong_count() > 0);
-            if !others && !held {
-                let lease = Arc::new(IdLease { first });
-                leased.holders.insert(first, Arc::downgrade(&lease));
-                leased.next = (slot + 1) % self.slots;
-                return Ok(lease);
-            }
-        }
-        Err(Error::system(format!(
-            "no range of ids is free for a user namespace: {} are in use; give the engine more by --userns-ids",
-            leased.holders.len()
-        )))
-    }
-
-    /// The range of a container that runs already.
-    pub(crate) fn hold(&self, first: u32) -> Arc<IdLease> {
-        let mut leased = crate::lock(&self.leased);
-        if let Some(held) = leased.holders.get(&first).and_then(Weak::upgrade) {
-            return held;
-        }
-        let lease = Arc::new(IdLease { first });
-        leased.holders.insert(first, Arc::downgrade(&lease));
-        lease
-    }
-}
-
-/// What /etc/subuid and its kin give to users (subuid(5)): first and last of each line.
-fn given_to_users(text: &str) -> Vec<(u64, u64)> {
-    let line = |line: &str| {
-        let mut fields = line.trim().split(':').skip(1).map(|n| n.parse::<u64>().ok());
-        let (first, count) = (fields.next()??, fields.next()??);
-        (count > 0).then(|| (first, first.saturating_add(count - 1)))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// `FIRST-LAST`, with room for one container at least.
-///
-/// # Errors
-/// For anything else, and for ids of the host's own users.
-pub fn parse_ids(text: &str) -> Result<(u32, u32)> {
-    let bad = || {
-        Error::invalid(format!(
-            "invalid range of ids \"{text}\": FIRST-LAST, from 65536 to 4294967294, {COUNT} for each container"
-        ))
-    };
-    let (first, last) = text.split_once('-').ok_or_else(bad)?;
-    let (first, last): (u32, u32) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-    let fits = first >= COUNT && last < u32::MAX && last.saturating_sub(first) >= COUNT - 1;
-    if fits { Ok((first, last)) } else { Err(bad()) }
-}
+use std::sync::{Arc, OnceLock};
 
 /// A user namespace, and the ids that are its.
 #[derive(Debug)]
@@ -153,11 +42,17 @@ pub(crate) struct UserSpaces {
 
 impl UserSpaces {
     pub(crate) fn new(config: &EngineConfig) -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let reserved = ["/etc/subuid", "/etc/subgid"].iter().flat_map(|path| given_to_users(&read(path))).collect();
         // Another engine on this host begins elsewhere.
         let seed = config.instance().name().bytes().fold(5381_u32, |hash, b| hash.wrapping_mul(33) ^ u32::from(b));
-        Self { ranges: IdRanges::new(config.userns_ids.unwrap_or(DEFAULT_IDS), reserved, seed), probe: OnceLock::new() }
+        Self { ranges: IdRanges::of_host(config.userns_ids, &config.data_root, seed), probe: OnceLock::new() }
+    }
+
+    /// Lets go of what only the engine needs; ids of containers that go on stay theirs.
+    pub(crate) fn close(&self) {
+        if let Some(Ok(probe)) = self.probe.get() {
+            probe.lease.give_back();
+        }
+        self.ranges.keep_entries();
     }
 
     pub(crate) fn ranges(&self) -> &IdRanges {
@@ -392,35 +287,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_leased_and_free_again() {
-        let ranges = IdRanges::new((100_000, 100_000 + 3 * COUNT - 1), vec![(165_536, 165_536)], 0);
-        let first = ranges.lease().unwrap();
-        let second = ranges.lease().unwrap();
-        assert_eq!((first.first, second.first), (100_000, 100_000 + 2 * COUNT));
-        let error = ranges.lease().unwrap_err();
-        assert!(error.message().contains("--userns-ids"), "{error}");
-        let held = ranges.hold(first.first);
-        drop(first);
-        assert!(ranges.lease().is_err());
-        drop(held);
-        assert_eq!(ranges.lease().unwrap().first, 100_000);
-    }
-
-    #[test]
-    fn what_users_have_is_theirs() {
-        let text = "a:100000:65536\n# x\nb:200000:0\nbad\nc:1:x\n d:5:2 \n";
-        assert_eq!(given_to_users(text), [(100_000, 165_535), (5, 6)]);
-    }
-
-    #[test]
-    fn ids_are_checked() {
-        assert_eq!(parse_ids("100000-165535").unwrap(), (100_000, 165_535));
-        for bad in ["", "1", "0-65535", "100000-165534", "65536-4294967295", "a-b", "200000-100000"] {
-            assert!(parse_ids(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn who_asks_for_the_host_has_it() {

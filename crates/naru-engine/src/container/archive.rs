@@ -3,9 +3,9 @@
 use super::{Container, Record};
 use crate::Engine;
 use crate::channel_io::{BACKLOG, ChannelReader, ChannelWriter};
+use crate::id_ranges::map_of;
 use crate::root_view::{Base, Place, View, ViewPlan};
 use crate::types::{MountKind, NetworkMode, UnixNanos};
-use crate::user_spaces::IdLease;
 use bytes::Bytes;
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Result};
@@ -118,7 +118,7 @@ impl Engine {
         let (pid, first_id) = container.read(|r| (r.state.pid, r.state.first_id));
         let base =
             if container.status().is_running() && pid > 0 { Base::Running(pid, layers) } else { Base::Layers(layers) };
-        let ids = first_id.map(|first| IdLease { first }.map());
+        let ids = first_id.map(map_of);
         let at = self.config.container_dir(&container.id).join("fs");
         let plan = ViewPlan { base, readonly: true, places: Vec::new(), ids, at };
         let (sender, receiver) = mpsc::channel(BACKLOG);
@@ -214,7 +214,7 @@ impl Engine {
             places.extend(self.engine_files(&record)?);
         }
         let readonly = write && record.host.readonly_rootfs;
-        let ids = record.state.first_id.filter(|_| running).map(|first| IdLease { first }.map());
+        let ids = record.state.first_id.filter(|_| running).map(map_of);
         Ok(Some(ViewPlan { base, readonly, places, ids, at: self.config.container_dir(&record.id).join("fs") }))
     }
 

@@ -48,10 +48,10 @@ pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record, ResolvedMount};
 pub(crate) use stop::done;
 pub(crate) use table::Table;
 
+use crate::id_ranges::IdLease;
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{Status, WaitOutcome};
-use crate::user_spaces::IdLease;
 use naru_base::{Error, Id, Result};
 use naru_fs::{Durability, Records};
 use naru_monitor::protocol::ExitRecord;

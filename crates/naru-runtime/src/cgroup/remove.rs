@@ -29,6 +29,16 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Removes it from every tree where nothing is in it, neither a process nor another group. Waits for nothing.
+    pub fn remove_if_empty(&self) {
+        for group in &self.groups {
+            // The kernel refuses to remove what is in use.
+            let _ = unlinkat(CWD, &group.dir, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
 fn remove_tree(dir: &Path, deadline: Instant) -> Result<()> {
     let mut pause = Duration::from_micros(100);
     loop {
