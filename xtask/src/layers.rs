@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("naru-fs", 0),
     ("naru-sys", 0),
     ("naru-base", 0),
+    ("naru-dbus", 0),
 ];
 /// Crates of layer 0 that stand on another of it.
 const WITHIN: &[(&str, &str)] = &[("naru-fs", "naru-base"), ("naru-fs", "naru-sys")];

@@ -41,8 +41,7 @@ impl Engine {
     /// Which limits this host can set; looked up once.
     pub fn limit_support(&self) -> LimitSupport {
         static FOUND: OnceLock<LimitSupport> = OnceLock::new();
-        let find = || Hierarchies::host().map(|all| LimitSupport::probe(all, &self.config.cgroup_parent()));
-        *FOUND.get_or_init(|| find().unwrap_or_default())
+        *FOUND.get_or_init(|| self.probe_limits())
     }
 
     /// Facts about the engine and its machine.
@@ -68,6 +67,7 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: memory(),
             cgroup_version,
+            cgroup_driver: self.cgroup_driver,
             data_root: self.config.data_root.clone(),
             warnings: missing_limits(self.limit_support(), cgroup_version),
             backing_filesystem: filesystem(&self.config.data_root).to_owned(),

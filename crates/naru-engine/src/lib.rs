@@ -6,6 +6,7 @@
 mod apparmor;
 mod budget;
 mod cdi;
+mod cgroups;
 mod channel_io;
 mod check;
 mod clock;
@@ -37,6 +38,7 @@ mod volumes;
 
 pub use budget::DiskBudget;
 pub use cdi::DEFAULT_SPEC_DIRS as DEFAULT_CDI_SPEC_DIRS;
+pub use cgroups::CgroupDriver;
 pub use check::{CheckReport, Problem};
 pub use container::{
     ArchiveStat, AttachTicket, CONTAINER_FILTERS, Fact, StatsSample, UnpackOptions, What, Why, WhyLine,
@@ -76,7 +78,9 @@ pub struct EngineConfig {
     pub insecure_registries: Vec<String>,
     /// Mirrors of the hub.
     pub registry_mirrors: Vec<String>,
-    /// The cgroup of all containers that don't say, without `/` at its ends; `None` for the engine's own.
+    /// Who makes the containers' groups; `None` for whoever should on this host.
+    pub cgroup_driver: Option<CgroupDriver>,
+    /// The cgroup of all containers that don't say, without `/` at its ends, or for systemd a slice; `None` for the driver's default.
     pub cgroup_parent: Option<String>,
     /// Where CDI specifications are, the most important place last.
     pub cdi_spec_dirs: Vec<PathBuf>,
@@ -108,11 +112,6 @@ impl EngineConfig {
     fn instance(&self) -> Instance {
         Instance::for_root(&self.data_root, Path::new(DEFAULT_DATA_ROOT))
     }
-
-    /// The cgroup of all containers of this engine.
-    pub(crate) fn cgroup_parent(&self) -> String {
-        self.cgroup_parent.clone().unwrap_or_else(|| self.instance().cgroup())
-    }
 }
 
 /// The engine.
@@ -120,6 +119,7 @@ impl EngineConfig {
 pub struct Engine {
     pub(crate) id: String,
     pub(crate) boot_id: String,
+    pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) config: EngineConfig,
     pub(crate) containers: Table,
     pub(crate) records: Records<Record>,
@@ -143,6 +143,7 @@ impl Engine {
     /// # Errors
     /// When the folders can't be made or read, or another engine holds them.
     pub fn open(config: EngineConfig, spawner: OwnedFd) -> Result<Arc<Self>> {
+        let cgroup_driver = CgroupDriver::choose(&config)?;
         for folder in [&config.data_root, &config.exec_root, &config.trash_dir(), &config.exec_root.join("containers")]
         {
             make_private(folder)?;
@@ -189,6 +190,7 @@ impl Engine {
         Ok(Arc::new(Self {
             id,
             boot_id: info::boot_id(),
+            cgroup_driver,
             networks,
             ports: ports::Ports::default(),
             volumes: volumes::Volumes::open(config.data_root.join("volumes"))?,

@@ -4,11 +4,10 @@ use crate::Engine;
 use crate::container::{Container, Record};
 use crate::networks::{Networks, Sandbox};
 use crate::types::Status;
-use naru_base::{Id, Result};
+use naru_base::Result;
 use naru_fs::Durability;
 use naru_monitor::protocol::ExitRecord;
 use naru_net::Netns;
-use naru_runtime::cgroup::{Cgroup, Hierarchies};
 use std::sync::Arc;
 
 /// docker's exit code for a container whose end nobody saw (the machine went down).
@@ -138,30 +137,6 @@ impl Engine {
         }
     }
 
-    /// Groups of no container that runs: monitors that died together with an engine have left them. What is in them ends.
-    fn end_strays(&self) {
-        let Ok(hierarchies) = Hierarchies::host() else { return };
-        let parent = self.config.cgroup_parent();
-        let mut strays = std::collections::BTreeSet::new();
-        if let Ok(group) = Cgroup::open(hierarchies, &parent) {
-            for (_, folder) in group.dirs() {
-                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-                strays.extend(entries.filter_map(|e| Id::parse(e.file_name().to_str()?).ok()));
-            }
-        }
-        for id in strays {
-            let lives = self.containers.by_id(&id).is_some_and(|c| c.read(|r| r.state.has_process()));
-            if lives {
-                continue;
-            }
-            let ended = Cgroup::open(hierarchies, &format!("/{parent}/{id}"))
-                .and_then(|group| group.kill_all().and_then(|()| group.remove()));
-            if let Err(error) = ended {
-                tracing::warn!(container = id.short(), "what was left of it can't be ended: {error}");
-            }
-        }
-    }
-
     /// Stops nothing: containers outlive the engine. Lets go of what only the engine needs.
     pub async fn shutdown(&self) {
         for container in self.containers.all() {
@@ -172,15 +147,6 @@ impl Engine {
         self.networks.close();
         self.user_spaces.close();
         self.remove_parent_group();
-    }
-
-    /// The group of all containers goes with the engine, unless containers go on. Nothing waits for it.
-    fn remove_parent_group(&self) {
-        if self.config.cgroup_parent.is_none()
-            && let Ok(group) = Hierarchies::host().and_then(|all| Cgroup::open(all, &self.config.cgroup_parent()))
-        {
-            group.remove_if_empty();
-        }
     }
 }
 

@@ -886,6 +886,8 @@ pub struct SystemInfo {
     pub memory: u64,
     /// 1 or 2.
     pub cgroup_version: u8,
+    /// Who makes the groups.
+    pub cgroup_driver: crate::CgroupDriver,
     /// Data root.
     pub data_root: PathBuf,
     /// Sentences.

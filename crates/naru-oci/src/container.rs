@@ -90,9 +90,9 @@ pub(crate) fn listen_fds() -> u32 {
 /// # Errors
 /// What is wrong with the bundle, or what failed.
 pub(crate) fn make(global: &Global, request: Request) -> Result<Made> {
-    global.needs_cgroupfs()?;
     let store = Store::new(&global.root);
-    let Converted { mut state, plan, descriptors, mut options, files, warnings } = convert::bundle(&request)?;
+    let Converted { mut state, plan, descriptors, mut options, files, warnings } =
+        convert::bundle(&request, global.systemd)?;
     warnings.iter().for_each(|text| log::warn(global, text));
     check_terminal(plan.process.terminal, &request)?;
     check_cgroup(&plan.cgroup.path)?;

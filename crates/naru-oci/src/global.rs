@@ -10,9 +10,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     value("log", "file for messages, instead of standard error"),
     value("log-format", "format of messages: text or json"),
     switch("debug", "tell more"),
-    switch("systemd-cgroup", "make cgroups through systemd (not supported yet)"),
+    switch("systemd-cgroup", "have systemd make cgroups; cgroupsPath is slice:prefix:name"),
     value("rootless", "true, false or auto: ignored, this runtime needs root"),
-    value("cgroup-manager", "cgroupfs, or systemd (not supported yet)"),
+    value("cgroup-manager", "cgroupfs, or systemd"),
     value("criu", "ignored"),
     switch("version", "print the version").or("v"),
 ];
@@ -31,7 +31,8 @@ pub(crate) struct Global {
     pub json: bool,
     /// Whether debug messages are told.
     pub debug: bool,
-    systemd: bool,
+    /// systemd makes the cgroups.
+    pub systemd: bool,
     help: bool,
 }
 
@@ -64,16 +65,5 @@ impl Global {
 
     pub(crate) fn asks_for_help(&self) -> bool {
         self.help
-    }
-
-    /// # Errors
-    /// systemd is to make the cgroups.
-    pub(crate) fn needs_cgroupfs(&self) -> Result<()> {
-        if self.systemd {
-            return Err(Error::not_implemented(
-                "--systemd-cgroup: the systemd cgroup driver is not there yet; use cgroupfs (podman: --cgroup-manager=cgroupfs)",
-            ));
-        }
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::spec;
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Result};
 use naru_fs::{Durability, Root, durable};
+use naru_runtime::cgroup::systemd::Scope;
 use naru_runtime::cgroup::{Cgroup, Hierarchies};
 use naru_runtime::plan::{self, Namespaces, SeccompProgram};
 use naru_runtime::{ExecTarget, Hook};
@@ -43,6 +44,9 @@ pub(crate) struct State {
     pub start_time: u64,
     pub boot_id: String,
     pub cgroup_path: String,
+    /// The scope that it is of, if systemd has made it.
+    #[serde(default)]
+    pub scope: Option<Scope>,
     pub namespaces: Namespaces,
     /// The first process as it was asked for: a further one without a description of its own begins with it.
     pub process: spec::Process,
@@ -93,6 +97,7 @@ impl State {
             start_time: 0,
             boot_id: boot_id()?,
             cgroup_path: String::new(),
+            scope: None,
             namespaces: Namespaces::default(),
             process: spec::Process::default(),
             planned: plan::Process::default(),
@@ -130,7 +135,7 @@ impl State {
 
     /// Its group.
     pub(crate) fn cgroup(&self) -> Result<Cgroup> {
-        Cgroup::open(Hierarchies::host()?, &self.cgroup_path)
+        Ok(Cgroup::open(Hierarchies::host()?, &self.cgroup_path)?.in_scope(self.scope.as_ref()))
     }
 
     /// Whether processes of it may go on when the first one has ended.

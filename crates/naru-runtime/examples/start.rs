@@ -102,6 +102,7 @@ fn plan(base: &Path, run: u64) -> Plan {
         cgroup: CgroupPlan {
             path: format!("/naru-start-{}-{run}", std::process::id()),
             resources: Resources { devices: defaults::default_device_rules(), ..Default::default() },
+            scope: None,
         },
         process: Process {
             args: ["/bin/busybox", "true"].map(str::to_owned).into(),

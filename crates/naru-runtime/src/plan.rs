@@ -3,6 +3,7 @@
 //! The engine makes it, the monitor hands it to this crate, and nothing is decided later. Descriptors travel beside it
 //! ([`Descriptors`]); a plan names which namespaces are to be joined through them.
 
+use crate::cgroup::systemd::Scope;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -245,11 +246,14 @@ pub struct IdRange {
 /// The place in the cgroup trees.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CgroupPlan {
-    /// Path below the root of each hierarchy, such as `/docker/<id>`; never with `..`.
+    /// Path below the root of each hierarchy, such as `/docker/<id>`; never with `..`. That of `scope`, if there is one.
     pub path: String,
     /// Limits.
     #[serde(default)]
     pub resources: Resources,
+    /// The scope that systemd is to make for it; without one the group is made by itself.
+    #[serde(default)]
+    pub scope: Option<Scope>,
 }
 
 /// Limits, in docker's units. `None` leaves the kernel's default (or, in an update, what is set).

@@ -64,6 +64,7 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         debug: settings.debug,
+        cgroup_driver: settings.cgroup_driver,
         cgroup_parent: settings.cgroup_parent.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         insecure_registries: settings.insecure_registries.clone(),

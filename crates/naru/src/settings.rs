@@ -1,5 +1,6 @@
 //! The engine's settings: dockerd's flags and its configuration file, the flags first.
 
+use naru_engine::CgroupDriver;
 use naru_engine::DiskBudget;
 use naru_engine::RegistryRule;
 use naru_engine::types::UserMode;
@@ -25,14 +26,15 @@ The engine
 Options:
       --block-registry list         Registry, or beginning of image names, that is never asked
       --cdi-spec-dir list           Folder of CDI specifications (default /etc/cdi and /var/run/cdi)
-      --cgroup-parent string        Parent cgroup of containers that don't say (default \"naru\")
+      --cgroup-driver string        Who makes cgroups: cgroupfs, or systemd (default: systemd where it is the init and there is only cgroup v2)
+      --cgroup-parent string        Parent cgroup of containers that don't say (default \"naru\"), for systemd a slice (default \"system.slice\")
       --config-file string          Configuration file (default \"/etc/naru/daemon.json\")
       --data-root string            Folder of what lasts (default \"/var/lib/naru\")
   -D, --debug                       Tell more
       --disk-budget bytes           What images may take on disk; the least recently used ones that no container has are removed
       --disk-budget-grace duration  An image that was used within this time is kept (default 10m)
       --disk-budget-keep list       Image (name:tag, or the beginning of one and *) that is kept, as is one with the label naru.keep
-      --exec-opt list               native.cgroupdriver=cgroupfs, the only driver there is
+      --exec-opt list               native.cgroupdriver=cgroupfs or systemd: as --cgroup-driver
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
@@ -57,6 +59,7 @@ pub(crate) struct Settings {
     pub pidfile: PathBuf,
     pub debug: bool,
     pub cdi_spec_dirs: Vec<PathBuf>,
+    pub cgroup_driver: Option<CgroupDriver>,
     pub cgroup_parent: Option<String>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
@@ -79,6 +82,7 @@ struct File {
     pidfile: Option<PathBuf>,
     debug: Option<bool>,
     cdi_spec_dirs: Option<Vec<PathBuf>>,
+    cgroup_driver: Option<String>,
     cgroup_parent: Option<String>,
     exec_opts: Option<Vec<String>>,
     insecure_registries: Option<Vec<String>>,
@@ -130,6 +134,7 @@ impl Settings {
                 "-p" | "--pidfile" => own.pidfile = Some(value()?.into()),
                 "-H" | "--host" => own.hosts.get_or_insert_default().push(value()?),
                 "--cdi-spec-dir" => own.cdi_spec_dirs.get_or_insert_default().push(value()?.into()),
+                "--cgroup-driver" => own.cgroup_driver = Some(value()?),
                 "--cgroup-parent" => own.cgroup_parent = Some(value()?),
                 "--exec-opt" => own.exec_opts.get_or_insert_default().push(value()?),
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
@@ -154,7 +159,6 @@ impl Settings {
             }
         }
         let file = File::read(config_file.as_deref())?;
-        own.exec_opts.iter().chain(&file.exec_opts).flatten().try_for_each(|option| check_exec_option(option))?;
         let exec_root = own.exec_root.or(file.exec_root).unwrap_or_else(|| naru_engine::DEFAULT_EXEC_ROOT.into());
         Ok(Self {
             help,
@@ -163,6 +167,10 @@ impl Settings {
             pidfile: own.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("naru.pid")),
             exec_root,
             debug: own.debug.or(file.debug).unwrap_or_default(),
+            cgroup_driver: cgroup_driver(
+                own.cgroup_driver.or(file.cgroup_driver),
+                own.exec_opts.iter().chain(&file.exec_opts).flatten(),
+            )?,
             cgroup_parent: cgroup_parent(own.cgroup_parent.or(file.cgroup_parent))?,
             cdi_spec_dirs: own.cdi_spec_dirs.or(file.cdi_spec_dirs).unwrap_or_else(default_cdi_spec_dirs),
             insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
@@ -220,17 +228,31 @@ fn rule<'a>(rules: &'a mut Option<Vec<RegistryRule>>, prefix: &str) -> &'a mut R
     &mut rules[at]
 }
 
-/// dockerd's `--exec-opt`.
-fn check_exec_option(option: &str) -> Result<(), String> {
-    match option.split_once('=') {
-        Some(("native.cgroupdriver", "cgroupfs")) => Ok(()),
-        Some(("native.cgroupdriver", "systemd")) => {
-            Err("the cgroup driver systemd is not available: leave native.cgroupdriver out, or set it to cgroupfs"
-                .into())
-        }
-        Some(("native.cgroupdriver", other)) => Err(format!("unknown cgroup driver {other:?}: there is cgroupfs")),
-        _ => Err(format!("invalid exec-opt: {option}: there is native.cgroupdriver=cgroupfs")),
+/// Who makes cgroups, out of its own setting and dockerd's `--exec-opt`, the first of which holds.
+fn cgroup_driver<'a>(
+    own: Option<String>,
+    options: impl Iterator<Item = &'a String>,
+) -> Result<Option<CgroupDriver>, String> {
+    let mut driver = own
+        .map(|name| {
+            driver_by_name(&name)
+                .ok_or_else(|| format!("unknown cgroup driver {name:?}: there are cgroupfs and systemd"))
+        })
+        .transpose()?;
+    for option in options {
+        let Some(("native.cgroupdriver", name)) = option.split_once('=') else {
+            return Err(format!("invalid exec-opt: {option}: there is native.cgroupdriver=cgroupfs or systemd"));
+        };
+        let named = driver_by_name(name).ok_or_else(|| {
+            format!("native.cgroupdriver option {name} not supported: there are cgroupfs and systemd")
+        })?;
+        driver.get_or_insert(named);
     }
+    Ok(driver)
+}
+
+fn driver_by_name(name: &str) -> Option<CgroupDriver> {
+    [CgroupDriver::Cgroupfs, CgroupDriver::Systemd].into_iter().find(|driver| driver.as_str() == name)
 }
 
 fn cgroup_parent(path: Option<String>) -> Result<Option<String>, String> {
@@ -349,7 +371,17 @@ mod tests {
         assert_eq!(settings.cgroup_parent.as_deref(), Some("a/b"));
         assert_eq!(read(&["--cgroup-parent", "/"]).unwrap().cgroup_parent, None);
         assert!(read(&["--cgroup-parent", "/a/../b"]).unwrap_err().contains("invalid cgroup parent"));
-        assert!(read(&["--exec-opt", "native.cgroupdriver=systemd"]).unwrap_err().contains("systemd is not available"));
+        assert_eq!(settings.cgroup_driver, Some(CgroupDriver::Cgroupfs));
+        let systemd = read(&["--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent=my.slice"]).unwrap();
+        assert_eq!(
+            (systemd.cgroup_driver, systemd.cgroup_parent.as_deref()),
+            (Some(CgroupDriver::Systemd), Some("my.slice"))
+        );
+        assert_eq!(read(&["--cgroup-driver=systemd"]).unwrap().cgroup_driver, Some(CgroupDriver::Systemd));
+        assert_eq!(read(&[]).unwrap().cgroup_driver, None);
+        assert!(read(&["--cgroup-driver", "x"]).unwrap_err().contains("\"x\""));
+        let unknown = read(&["--exec-opt", "native.cgroupdriver=x"]).unwrap_err();
+        assert_eq!(unknown, "native.cgroupdriver option x not supported: there are cgroupfs and systemd");
         assert!(read(&["--exec-opt", "x=y"]).unwrap_err().contains("x=y"));
     }
 

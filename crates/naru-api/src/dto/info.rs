@@ -193,7 +193,7 @@ impl Info {
             n_goroutines: 0,
             system_time: rfc3339(now()),
             logging_driver: "json-file",
-            cgroup_driver: "cgroupfs",
+            cgroup_driver: info.cgroup_driver.as_str(),
             cgroup_version: info.cgroup_version.to_string(),
             n_events_listener: info.event_listeners,
             kernel_version: info.kernel_version,

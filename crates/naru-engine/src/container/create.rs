@@ -40,6 +40,7 @@ impl Engine {
         let id = Id::random()?;
         let mut config = merge::with_image(request.config, &facts.config)?;
         self.check(&config, &request.host, &mut warnings)?;
+        self.check_cgroup_parent(&request.host.cgroup_parent)?;
         self.check_links(&request.host.links)?;
         let networks = self.resolve_networks(&request.host.network, request.endpoints)?;
         if config.hostname.is_empty() {

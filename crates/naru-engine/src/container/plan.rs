@@ -7,8 +7,8 @@ use crate::types::{ContainerConfig, ExecSettings, HostSettings, MountKind, Names
 use crate::user_spaces::UserSpace;
 use naru_base::{Error, Result};
 use naru_runtime::plan::{
-    CgroupPlan, Descriptors, Mount, MountFlags, MountSource, Namespace, Namespaces, PLAN_VERSION, Plan, Process,
-    Propagation, Rootfs, SeccompProgram,
+    Descriptors, Mount, MountFlags, MountSource, Namespace, Namespaces, PLAN_VERSION, Plan, Process, Propagation,
+    Rootfs, SeccompProgram,
 };
 use naru_runtime::{capabilities, cgroup, defaults, seccomp};
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl Engine {
             init: record.host.init.unwrap_or(false) && namespaces.pid == Namespace::New,
             namespaces,
             sysctls,
-            cgroup: self.cgroup_plan(&record),
+            cgroup: self.cgroup_plan(&record)?,
             process: self.first_process(&record)?,
         };
         Ok((plan, joined))
@@ -222,29 +222,6 @@ impl Engine {
             masked.extend(crate::image::host_secrets(&[&self.config.data_root, &self.config.exec_root]));
         }
         masked
-    }
-
-    fn cgroup_plan(&self, record: &Record) -> CgroupPlan {
-        let host = &record.host;
-        let mut resources = host.resources.clone();
-        resources.devices =
-            if host.privileged { defaults::privileged_device_rules() } else { defaults::default_device_rules() };
-        resources.devices.extend(host.device_rules.iter().cloned());
-        CgroupPlan { path: self.cgroup_path(record), resources }
-    }
-
-    fn cgroup_path(&self, record: &Record) -> String {
-        let parent = match record.host.cgroup_parent.as_str() {
-            "" => self.config.cgroup_parent(),
-            own => own.trim_matches('/').to_owned(),
-        };
-        format!("/{parent}/{}", record.id)
-    }
-
-    /// The container's cgroup.
-    pub(crate) fn cgroup(&self, container: &Container) -> Result<cgroup::Cgroup> {
-        let path = container.read(|r| self.cgroup_path(r));
-        cgroup::Cgroup::open(cgroup::Hierarchies::host()?, &path)
     }
 
     fn first_process(&self, record: &Record) -> Result<Process> {

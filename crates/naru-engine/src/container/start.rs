@@ -2,6 +2,7 @@
 
 use super::{Container, restart_policy};
 use crate::cdi::Registry;
+use crate::cgroups::Place;
 use crate::monitor_link::MonitorLink;
 use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
@@ -105,6 +106,8 @@ impl Engine {
         self.write_files(container, sandbox)?;
         self.take_mounted(container, container.id.to_string()).await?;
         let (mut plan, joined) = self.plan(container, sandbox, user)?;
+        let place = Place { path: plan.cgroup.path.clone(), scope: plan.cgroup.scope.clone() };
+        container.change(|r| r.state.cgroup = Some(place));
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let record = container.read(Clone::clone);
         let requests = &record.host.device_requests;

@@ -57,6 +57,9 @@ pub(crate) struct State {
     /// The restart to come is its policy's, not its health check's.
     #[serde(default)]
     pub by_policy: bool,
+    /// Where its cgroup is while it runs, or was when it did.
+    #[serde(default)]
+    pub cgroup: Option<crate::cgroups::Place>,
     /// Its health, if that is checked.
     #[serde(default)]
     pub health: Option<HealthState>,
@@ -86,6 +89,7 @@ impl Default for State {
             backoff_ms: 0,
             restart_at: 0,
             by_policy: false,
+            cgroup: None,
             health: None,
             history: Vec::new(),
         }

@@ -130,6 +130,7 @@ fn brief(r: &Record) -> Record {
             history: Vec::new(),
             health: r.state.health.as_ref().map(|h| HealthState { log: Vec::new(), ..*h }),
             boot_id: String::new(),
+            cgroup: None,
             error: String::new(),
             sandbox_id: String::new(),
             attached: r.state.attached.clone(),

@@ -74,6 +74,7 @@ impl World {
             cgroup: CgroupPlan {
                 path: self.cgroup(),
                 resources: Resources { devices: defaults::default_device_rules(), ..Default::default() },
+                scope: None,
             },
             process: process(script),
             init: false,

@@ -34,7 +34,6 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
-    global.needs_cgroupfs()?;
     if parsed.get("l3-cache-schema").or(parsed.get("mem-bw-schema")).is_some_and(|text| !text.is_empty()) {
         return Err(Error::not_implemented("Intel RDT is not supported"));
     }

@@ -2,6 +2,7 @@
 
 use crate::spec::{Config, Device, Linux};
 use naru_base::{Error, Result};
+use naru_runtime::cgroup::systemd::{Scope, check_host};
 use naru_runtime::plan::{self, Namespace, Namespaces, Propagation, SeccompProgram};
 use naru_runtime::seccomp::{KernelVersion, Profile, compile};
 use naru_runtime::{capabilities, defaults};
@@ -10,6 +11,8 @@ use std::path::Path;
 
 /// Where groups are made whose path isn't given or relative.
 const CGROUP_PARENT: &str = "/naru-oci";
+/// The slice of scopes for which none is given.
+const DEFAULT_SLICE: &str = "system.slice";
 
 /// # Errors
 /// The configuration asks for something that this runtime doesn't do.
@@ -30,12 +33,39 @@ pub(super) fn refuse(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
+/// The scope of `slice:prefix:name`, as runc reads it.
+///
+/// # Errors
+/// systemd can't make it on this host, or another form.
+pub(super) fn scope(path: &str, id: &str) -> Result<Scope> {
+    naru_runtime::cgroup::Hierarchies::host().and_then(check_host)?;
+    parse_scope(path, id)
+}
+
+fn parse_scope(path: &str, id: &str) -> Result<Scope> {
+    if path.is_empty() {
+        return Scope::new(DEFAULT_SLICE, &format!("naru-oci-{id}"));
+    }
+    let parts: Vec<&str> = path.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        return Err(Error::invalid(format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
+        )));
+    };
+    if name.is_empty() || name.ends_with(".slice") {
+        return Err(Error::invalid(format!("cgroupsPath {path:?}: its name must be that of a scope")));
+    }
+    let slice = if slice.is_empty() { DEFAULT_SLICE } else { slice };
+    let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}-{name}") };
+    Scope::new(slice, &name).map_err(|e| e.context(format!("cgroupsPath {path:?}")))
+}
+
 /// # Errors
 /// systemd's form, which needs its driver.
 pub(super) fn cgroup_path(path: &str, id: &str) -> Result<String> {
     if path.matches(':').count() == 2 {
         return Err(Error::not_implemented(format!(
-            "cgroupsPath {path:?} is in systemd's form, but the systemd cgroup driver is not there yet"
+            "cgroupsPath {path:?} is in systemd's form: call with --systemd-cgroup, or give a path"
         )));
     }
     Ok(match path {
@@ -199,5 +229,17 @@ mod tests {
         assert_eq!(cgroup_path("a/b", "x").unwrap(), "/naru-oci/a/b");
         assert_eq!(cgroup_path("/a/b", "x").unwrap(), "/a/b");
         assert!(cgroup_path("system.slice:x:y", "x").is_err());
+    }
+
+    #[test]
+    fn systemds_form() {
+        let path = |text: &str| parse_scope(text, "x").map(|scope| scope.path());
+        assert_eq!(path("machine.slice:libpod:ab").unwrap(), "/machine.slice/libpod-ab.scope");
+        assert_eq!(path("a-b.slice::ab").unwrap(), "/a.slice/a-b.slice/ab.scope");
+        assert_eq!(path("").unwrap(), "/system.slice/naru-oci-x.scope");
+        for bad in ["/a/b", "a.slice:b", "a:b:c", "a.slice:b:c:d", "a.slice:b:", "a.slice:b:c.slice", "a.slice:b:../c"]
+        {
+            assert!(path(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -62,11 +62,11 @@ fn without_nulls(value: &mut serde_json::Value) {
     }
 }
 
-/// Reads and converts the bundle of `request`.
+/// Reads and converts the bundle of `request`, whose group `systemd` makes or not.
 ///
 /// # Errors
 /// What is missing or wrong in it, or not supported.
-pub(crate) fn bundle(request: &Request) -> Result<Converted> {
+pub(crate) fn bundle(request: &Request, systemd: bool) -> Result<Converted> {
     let path = request.bundle.join(CONFIG);
     let text = std::fs::read(&path).map_err(|e| Error::invalid(format!("read {}: {e}", path.display())))?;
     let config: Config = parse(&path.display().to_string(), &text)?;
@@ -87,6 +87,7 @@ pub(crate) fn bundle(request: &Request) -> Result<Converted> {
     linux::check_names(&config, &namespaces)?;
     linux::check_sysctls(&linux.sysctl, &namespaces)?;
     let (mounts, mount_maps) = mounts::convert(&config.mounts, &request.bundle, namespaces.user.as_ref())?;
+    let scope = systemd.then(|| linux::scope(&linux.cgroups_path, &request.id)).transpose()?;
     let plan = Plan {
         version: PLAN_VERSION,
         id: request.id.clone(),
@@ -101,8 +102,12 @@ pub(crate) fn bundle(request: &Request) -> Result<Converted> {
         domainname: Some(config.domainname.clone()).filter(|name| !name.is_empty()),
         sysctls: linux.sysctl.clone(),
         cgroup: CgroupPlan {
-            path: linux::cgroup_path(&linux.cgroups_path, &request.id)?,
+            path: match &scope {
+                Some(scope) => scope.path(),
+                None => linux::cgroup_path(&linux.cgroups_path, &request.id)?,
+            },
             resources: limits(&resources)?,
+            scope,
         },
         namespaces,
         process,
@@ -119,6 +124,7 @@ pub(crate) fn bundle(request: &Request) -> Result<Converted> {
         rootfs,
         annotations: config.annotations.clone(),
         cgroup_path: plan.cgroup.path.clone(),
+        scope: plan.cgroup.scope.clone(),
         namespaces: plan.namespaces.clone(),
         process: spec_process,
         planned: plan.process.clone(),

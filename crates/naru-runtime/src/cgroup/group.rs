@@ -2,6 +2,7 @@
 
 use super::hierarchy::{Controller, Hierarchies, Hierarchy};
 use super::limits::{self, Current, Setting};
+use super::systemd::{Manager, Placeholder, Scope, check_host};
 use super::{devices, file, path};
 use crate::plan::{CgroupPlan, Resources};
 use naru_base::{Error, Result};
@@ -10,11 +11,20 @@ use rustix::fs::{Mode, OFlags, mkdir, open};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
+/// How many processes of ours may be in a group at the side of its first one, for a moment.
+const HELPERS: i64 = 2;
+
 /// One group, in every tree of the host.
 #[derive(Debug)]
 pub struct Cgroup {
     pub(super) groups: Vec<Group>,
     warnings: Vec<String>,
+    /// The scope that the group is of, if systemd has made it.
+    pub(super) scope: Option<String>,
+    /// What is in it before the first process.
+    pub(super) placeholder: Option<Placeholder>,
+    /// The limit of processes, for when helpers are none of them any more.
+    pids_limit: Option<i64>,
 }
 
 /// The group's folder in one tree.
@@ -32,7 +42,10 @@ impl Cgroup {
     /// An impossible path, or a value that the kernel refuses; what was made is removed again. What this kernel has no file for is
     /// one of the [warnings](Cgroup::take_warnings).
     pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self> {
-        let mut cgroup = Self::ensure(hierarchies, &plan.path)?;
+        let mut cgroup = match &plan.scope {
+            Some(scope) => Self::start_scope(hierarchies, scope, &plan.resources)?,
+            None => Self::ensure(hierarchies, &plan.path)?,
+        };
         if let Err(error) = cgroup.limit(&plan.resources) {
             // The reason counts, not how the removal went.
             let _ = cgroup.remove();
@@ -41,12 +54,55 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Has systemd make the group, with a [`Placeholder`] in it.
+    fn start_scope(hierarchies: &Hierarchies, scope: &Scope, resources: &Resources) -> Result<Self> {
+        check_host(hierarchies)?;
+        let mut cgroup = Self::open(hierarchies, &scope.path())?;
+        // What is in a scope of this name would be ended with it.
+        if !cgroup.pids()?.is_empty() {
+            return Err(Error::conflict(format!("there is a scope {} already, with processes in it", scope.name)));
+        }
+        let placeholder = Placeholder::new()?;
+        naru_sys::fault::point();
+        Manager::connect()?.start(scope, &placeholder, resources)?;
+        cgroup.scope = Some(scope.name.clone());
+        cgroup.placeholder = Some(placeholder);
+        naru_sys::fault::point();
+        if let Some(group) = cgroup.groups.iter().find(|group| !group.dir.is_dir()) {
+            let text = format!("systemd has made the scope {}, but not at {}", scope.name, group.dir.display());
+            let _ = cgroup.remove();
+            return Err(Error::system(text));
+        }
+        Ok(cgroup)
+    }
+
+    /// Says that the group is of `scope`, if it is of one: of one that [`Cgroup::open`] has opened.
+    #[must_use]
+    pub fn in_scope(mut self, scope: Option<&Scope>) -> Self {
+        self.scope = scope.map(|scope| scope.name.clone());
+        self
+    }
+
+    /// The first process is in the group: its limit of processes holds from now on, and what kept its place goes.
+    ///
+    /// # Errors
+    /// write(2)'s of that limit.
+    pub fn first_process_is_there(&mut self) -> Result<()> {
+        // At once: it must not have had the time to make more.
+        let written = match (self.pids_limit.take(), self.of(Controller::Pids)) {
+            (Some(limit), Some(group)) => file::write(&group.dir.join("pids.max"), &limit.to_string()),
+            _ => Ok(()),
+        };
+        self.placeholder = None;
+        written
+    }
+
     /// Makes the group at `path` in every tree, without limits: a parent of containers' groups.
     ///
     /// # Errors
     /// An impossible path, or mkdir(2)'s; what was made is removed again.
     pub fn ensure(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
-        let mut cgroup = Self { groups: Vec::with_capacity(hierarchies.iter().len()), warnings: Vec::new() };
+        let mut cgroup = Self::of_groups(Vec::with_capacity(hierarchies.iter().len()));
         let relative = path::relative(path)?;
         for hierarchy in hierarchies.iter() {
             let group = Group { hierarchy: hierarchy.clone(), dir: hierarchy.base.join(&relative) };
@@ -66,7 +122,11 @@ impl Cgroup {
     pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
         let relative = path::relative(path)?;
         let group = |hierarchy: &Hierarchy| Group { hierarchy: hierarchy.clone(), dir: hierarchy.base.join(&relative) };
-        Ok(Self { groups: hierarchies.iter().map(group).collect(), warnings: Vec::new() })
+        Ok(Self::of_groups(hierarchies.iter().map(group).collect()))
+    }
+
+    fn of_groups(groups: Vec<Group>) -> Self {
+        Self { groups, warnings: Vec::new(), scope: None, placeholder: None, pids_limit: None }
     }
 
     /// What could not be had as asked for, one sentence each, since the last call.
@@ -99,14 +159,31 @@ impl Cgroup {
     /// Changes the limits that `resources` has; device rules are left as they are.
     ///
     /// # Errors
-    /// A value that the kernel refuses; limits before it in the table have been changed then.
+    /// A value that the kernel (or systemd) refuses; limits before it in the table have been changed then.
     pub fn update(&mut self, resources: &Resources) -> Result<()> {
+        if let Some(scope) = &self.scope {
+            Manager::connect()?.set(scope, resources)?;
+        }
         self.apply_limits(resources, true)
     }
 
     fn limit(&mut self, resources: &Resources) -> Result<()> {
         devices::apply(self, &resources.devices)?;
-        self.apply_limits(resources, false)
+        self.apply_limits(resources, false)?;
+        self.make_room_for_helpers(resources.pids_limit);
+        Ok(())
+    }
+
+    /// The placeholder counts as well, and so does who makes the first process in its user namespace.
+    fn make_room_for_helpers(&mut self, limit: Option<i64>) {
+        let Some(limit @ 1..) = limit.filter(|limit| *limit <= HELPERS || self.placeholder.is_some()) else { return };
+        let raised = limit.saturating_add(HELPERS).to_string();
+        // Where there is no such file there is no limit: that has been said.
+        if let Some(group) = self.of(Controller::Pids)
+            && file::write_raw(&group.dir.join("pids.max"), &raised).is_ok()
+        {
+            self.pids_limit = Some(limit);
+        }
     }
 
     fn apply_limits(&mut self, resources: &Resources, existing: bool) -> Result<()> {

@@ -30,7 +30,7 @@ impl Scratch {
     }
 
     fn on(hierarchies: &Hierarchies, name: &str, resources: Resources) -> Self {
-        Self(Cgroup::create(hierarchies, &CgroupPlan { path: path(name), resources }).unwrap())
+        Self(Cgroup::create(hierarchies, &CgroupPlan { path: path(name), resources, scope: None }).unwrap())
     }
 }
 
@@ -112,6 +112,7 @@ fn a_failed_creation_leaves_nothing() {
     let plan = CgroupPlan {
         path: path("refused"),
         resources: Resources { cpuset_cpus: Some("nonsense".into()), ..Resources::default() },
+        scope: None,
     };
     let hierarchies = Hierarchies::host().unwrap();
     assert!(Cgroup::create(hierarchies, &plan).is_err());
@@ -253,7 +254,8 @@ fn device_rules_of_a_group_on_v2_are_replaced() {
         (Vec::new(), 1, false),
     ] {
         let again =
-            Cgroup::create(&hierarchies, &CgroupPlan { path: path("replaced"), resources: with(rules) }).unwrap();
+            Cgroup::create(&hierarchies, &CgroupPlan { path: path("replaced"), resources: with(rules), scope: None })
+                .unwrap();
         assert_eq!((programs(&again).len(), can_open_null(&again)), (programs_then, allowed));
     }
 }
@@ -281,6 +283,7 @@ fn creation_cost(hierarchies: &Hierarchies, what: &str) {
         let plan = |devices: Vec<DeviceRule>| CgroupPlan {
             path: path(&format!("cost-{round}-{}", devices.len())),
             resources: Resources { devices, ..Resources::default() },
+            scope: None,
         };
         let begin = std::time::Instant::now();
         let plain = Cgroup::create(hierarchies, &plan(Vec::new())).unwrap();

@@ -186,14 +186,7 @@ pub(super) fn v2(resources: &Resources) -> Vec<Setting> {
 
 fn memory_v2(list: &mut List, resources: &Resources) {
     let memory = nonzero(resources.memory);
-    // docker's number is memory and swap together, the kernel's is swap alone.
-    let swap = match (memory, nonzero(resources.memory_swap)) {
-        (_, Some(swap)) if swap < 0 => Some(-1),
-        (Some(memory), None) if memory < 0 => Some(-1),
-        (Some(memory), Some(both)) if memory > 0 => Some((both - memory).max(0)),
-        _ => None,
-    };
-    if let Some(swap) = swap {
+    if let Some(swap) = swap_alone(resources) {
         list.add(Controller::Memory, &["memory.swap.max"], or_max(swap), NO_SWAP);
     }
     if let Some(memory) = memory {
@@ -207,6 +200,16 @@ fn memory_v2(list: &mut List, resources: &Resources) {
     }
     if resources.oom_kill_disable == Some(true) {
         list.add(Controller::Memory, &[], "", NO_OOM_DISABLE);
+    }
+}
+
+/// docker's number is memory and swap together, the kernel's (of v2) is swap alone; negative for no limit.
+pub(super) fn swap_alone(resources: &Resources) -> Option<i64> {
+    match (nonzero(resources.memory), nonzero(resources.memory_swap)) {
+        (_, Some(swap)) if swap < 0 => Some(-1),
+        (Some(memory), None) if memory < 0 => Some(-1),
+        (Some(memory), Some(both)) if memory > 0 => Some((both - memory).max(0)),
+        _ => None,
     }
 }
 
@@ -238,7 +241,7 @@ fn io_v2(list: &mut List, resources: &Resources) {
 }
 
 /// 10..1000 to 1..10,000.
-fn io_weight(weight: u16) -> u64 {
+pub(super) fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
 }
 

@@ -20,6 +20,7 @@ mod procs;
 mod remove;
 mod stats;
 mod support;
+pub mod systemd;
 
 #[cfg(test)]
 mod kernel_tests;

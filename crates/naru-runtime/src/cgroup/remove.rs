@@ -2,6 +2,7 @@
 
 use super::group::Cgroup;
 use super::procs::children;
+use super::systemd::Manager;
 use naru_base::{Error, Result};
 use rustix::fs::{AtFlags, CWD, unlinkat};
 use rustix::io::Errno;
@@ -18,6 +19,13 @@ impl Cgroup {
     /// # Errors
     /// It is still in use after seconds; all trees have been tried then.
     pub fn remove(&self) -> Result<()> {
+        if let Some(placeholder) = &self.placeholder {
+            placeholder.end();
+        }
+        // One that is gone has been ended by systemd itself, when its last process ended.
+        if let Some(scope) = self.scope.as_ref().filter(|_| self.groups.iter().any(|group| group.dir.exists())) {
+            Manager::connect()?.stop(scope)?;
+        }
         let deadline = Instant::now() + REMOVE_LIMIT;
         let failures: Vec<String> = self
             .groups

@@ -2,6 +2,8 @@
 
 use super::group::Cgroup;
 use super::hierarchy::{Controller, Hierarchies};
+use super::procs::children;
+use std::path::Path;
 
 /// Which limits the host can set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,12 +44,26 @@ impl Support {
         Cgroup::ensure(hierarchies, parent).map(|group| Self::of(&group)).unwrap_or_default()
     }
 
+    /// What holds for groups that somebody else makes, with every controller: read off groups that are there.
+    pub fn of_host(hierarchies: &Hierarchies) -> Self {
+        Self::by(|controller, v1, v2| {
+            let Some(hierarchy) = hierarchies.of(controller) else { return false };
+            let names = if hierarchy.unified { v2 } else { v1 };
+            let mut given = children(&hierarchy.base).filter(|dir| has_controller(dir, controller)).peekable();
+            // Given to no group yet: what belongs to it is not to be seen, but can be had.
+            given.peek().is_none() || given.any(|dir| names.iter().any(|name| dir.join(name).exists()))
+        })
+    }
+
     fn of(group: &Cgroup) -> Self {
-        let has = |controller, v1: &[&str], v2: &[&str]| {
+        Self::by(|controller, v1, v2| {
             let Some(group) = group.of(controller) else { return false };
             let names = if group.hierarchy.unified { v2 } else { v1 };
             names.iter().any(|name| group.dir.join(name).exists())
-        };
+        })
+    }
+
+    fn by(has: impl Fn(Controller, &[&str], &[&str]) -> bool) -> Self {
         use Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
         let throttle = ["blkio.throttle.read_bps_device"];
         Self {
@@ -70,4 +86,9 @@ impl Support {
             blkio_throttle: has(Blkio, &throttle, &["io.max"]),
         }
     }
+}
+
+fn has_controller(dir: &Path, controller: Controller) -> bool {
+    let text = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().any(|name| name == controller.v2_name())
 }

@@ -75,6 +75,7 @@ impl World {
             cgroup: CgroupPlan {
                 path: format!("/{}", self.name),
                 resources: Resources { devices: defaults::default_device_rules(), ..Default::default() },
+                scope: None,
             },
             process: process(script),
             init: false,
