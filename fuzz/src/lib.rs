@@ -19,6 +19,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("challenge", challenge),
     ("config", config),
+    ("dbus_message", dbus_message),
     ("dns_query", dns_query),
     ("extract", extract),
     ("layer_stream", layer_stream),
@@ -54,6 +55,17 @@ pub fn manifest(bytes: &[u8]) {
             let _ = index.choose(&Platform::parse("linux/arm/v7").expect("a platform"));
         }
         Err(_) => {}
+    }
+}
+
+/// Messages of D-Bus: what is read can be written, and reads the same again.
+pub fn dbus_message(bytes: &[u8]) {
+    let Ok(message) = naru_dbus::Message::read(bytes) else { return };
+    // A number that is none equals nothing; and what comes in the other byte order may need more room.
+    if let Ok(written) = message.write()
+        && !format!("{message:?}").contains("NaN")
+    {
+        assert_eq!(naru_dbus::Message::read(&written).expect("our own"), message);
     }
 }
 

@@ -123,6 +123,22 @@ fn processes_stop_at_their_number() -> Result<()> {
     Ok(())
 }
 
+/// Who helps with its start is none of its processes.
+#[test]
+fn one_process_is_enough() -> Result<()> {
+    if only_naru("runc's own threads count") {
+        return Ok(());
+    }
+    let file = if fs::exists("/sys/fs/cgroup/cgroup.controllers")? { "pids.max" } else { "pids/pids.max" };
+    let file = format!("/sys/fs/cgroup/{file}");
+    for userns in ["", "host"] {
+        let run = ["run", "--rm", "--userns", userns, "--pids-limit", "1", "busybox", "cat", &file];
+        let said = shared()?.cli().run(run)?;
+        assert!(said.stdout.trim() == "1" && said.stderr.is_empty(), "{userns:?}: {said:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn rates_of_a_disk() -> Result<()> {
     let Some((path, numbers)) = disk() else {
