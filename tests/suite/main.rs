@@ -14,6 +14,7 @@ mod exec;
 mod firewall;
 mod health;
 mod hostile_images;
+mod image_policy;
 mod images;
 mod ipv6;
 mod isolation;

@@ -48,6 +48,7 @@ pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use id_ranges::parse_ids;
 pub use naru_registry::Rule as RegistryRule;
+pub use naru_store::ImagePolicy;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
 use events::Events;
@@ -96,6 +97,8 @@ pub struct EngineConfig {
     pub userns_ids: Option<(u32, u32)>,
     /// How much images may take; `None` for all that they need.
     pub disk_budget: Option<DiskBudget>,
+    /// What may be in layers from elsewhere.
+    pub image_policy: ImagePolicy,
 }
 
 impl EngineConfig {
@@ -177,7 +180,7 @@ impl Engine {
         if let Some(index) = &config.index {
             registry.index.clone_from(index);
         }
-        let images = image::Images::open(&config.data_root, naru_registry::Client::new(registry))?;
+        let images = image::Images::open(&config.data_root, config.image_policy, naru_registry::Client::new(registry))?;
         let name_servers = info::host_resolver().ipv4_servers();
         let id = engine_id(&config.data_root)?;
         let networks = networks::Networks::open(networks::NetworksConfig {

@@ -5,6 +5,7 @@ use crate::hash::Hasher;
 use crate::image::{Image, Source};
 use crate::ingest::{UnpackedLayer, Unpacker, Work};
 use crate::pack::pack_layer;
+use crate::policy::ImagePolicy;
 use crate::spec::{Descriptor, History, ImageConfig, RootFs, media_type};
 use crate::store::{Lease, NewImage, Store};
 use flate2::write::GzEncoder;
@@ -83,7 +84,8 @@ impl Store {
         let lease = Lease::new(&self.0);
         let blob = HashedFile { file: BufWriter::with_capacity(BUFFER, work.open_blob()?), hasher: Hasher::default() };
         let gzip = GzEncoder::new(blob, flate2::Compression::new(level.min(9)));
-        let mut tee = Tee { unpacker: Unpacker::new(work.make_layer()?), gzip };
+        // What a container of this engine has made is not from elsewhere.
+        let mut tee = Tee { unpacker: Unpacker::new(work.make_layer()?, ImagePolicy::default()), gzip };
         pack_layer(upper, &mut tee)?;
         let unpacked = tee.unpacker.finish().map_err(Error::from)?;
         if unpacked.entries == 0 {

@@ -4,12 +4,13 @@
 //! root's descriptor with `O_NOFOLLOW`, so that neither `..` nor a link in the archive (or one that a process swaps in)
 //! leads outside; link targets are resolved the same way.
 
+use crate::policy::{Choice, ImagePolicy};
 use crate::tar::{Entry, Error, Kind, Result, Sink, Time};
 use naru_fs::{Root, open_beneath, remove_tree, xattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -31,6 +32,10 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// overlayfs's mark of an opaque folder, and its value (overlayfs.rst).
 pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+/// Set-user-id and set-group-id.
+const SET_IDS: u32 = 0o6000;
+/// Where a file's capabilities are (capabilities(7)).
+const CAPABILITY_XATTR: &[u8] = b"security.capability";
 const NEW_DIR: Mode = Mode::from_raw_mode(0o755);
 
 /// Owner, permissions and time of an entry.
@@ -64,6 +69,9 @@ pub(crate) struct Extractor {
     /// Bytes of names in `dirs` and `loose_links`.
     names: usize,
     root_seen: Option<Attributes>,
+    policy: ImagePolicy,
+    /// Devices that the policy leaves out, and hard links to them.
+    stripped: BTreeSet<Vec<u8>>,
 }
 
 /// The regular file that content is being written to.
@@ -78,7 +86,7 @@ struct OpenFile {
 
 impl Extractor {
     /// Unpacks into the empty folder `root`.
-    pub(crate) fn new(root: OwnedFd) -> Self {
+    pub(crate) fn new(root: OwnedFd, policy: ImagePolicy) -> Self {
         Self {
             root,
             stack: Vec::new(),
@@ -88,6 +96,8 @@ impl Extractor {
             size: 0,
             names: 0,
             root_seen: None,
+            policy,
+            stripped: BTreeSet::new(),
         }
     }
 
@@ -158,6 +168,7 @@ impl Extractor {
     fn clear(&mut self, components: &[&[u8]], name: &[u8]) -> Result<()> {
         let path = join(components, name);
         self.loose_links.remove(&path);
+        self.stripped.remove(&path);
         let parent = self.walk(components)?;
         remove_tree(parent, OsStr::from_bytes(name))?;
         if self.dirs.remove(&path).is_some() {
@@ -256,6 +267,45 @@ impl Extractor {
         self.finish_special(components, name, entry)
     }
 
+    /// Leaves an entry out; what an earlier one of its name left goes.
+    fn strip(&mut self, components: &[&[u8]], name: &[u8]) -> Result<()> {
+        self.clear(components, name)?;
+        let path = join(components, name);
+        self.names += path.len();
+        self.stripped.insert(path);
+        Ok(())
+    }
+
+    /// The entry as the policy has it: `None` when it is left out.
+    fn judge<'e>(&self, entry: &Entry<'e>) -> Result<Option<Entry<'e>>> {
+        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+            return match self.policy.devices {
+                Choice::Keep => Ok(Some(entry.clone())),
+                Choice::Strip => Ok(None),
+                Choice::Refuse => Err(Error::refused(entry.path, "this engine's image policy allows no device nodes")),
+            };
+        }
+        let is_capability = |(name, _): &(&[u8], &[u8])| *name == CAPABILITY_XATTR;
+        let has_ids = entry.kind == Kind::File && entry.mode & SET_IDS != 0;
+        if !has_ids && !entry.xattrs.iter().any(is_capability) {
+            return Ok(Some(entry.clone()));
+        }
+        match self.policy.setuid {
+            Choice::Keep => Ok(Some(entry.clone())),
+            Choice::Refuse => {
+                Err(Error::refused(entry.path, "this engine's image policy allows no set-id bits or file capabilities"))
+            }
+            Choice::Strip => {
+                let mut entry = entry.clone();
+                entry.xattrs.retain(|attribute| !is_capability(attribute));
+                if has_ids {
+                    entry.mode &= !SET_IDS;
+                }
+                Ok(Some(entry))
+            }
+        }
+    }
+
     /// Owner, attributes, mode and time of an entry that can't be opened.
     fn finish_special(&mut self, components: &[&[u8]], name: &[u8], entry: &Entry<'_>) -> Result<()> {
         let parent = self.walk(components)?;
@@ -276,8 +326,12 @@ impl Extractor {
             return Err(Error::refused(entry.path, "a hard link to a whiteout"));
         }
         let path = join(components, name);
-        if target.join(&b'/') == path {
+        let target_path = target.join(&b'/');
+        if target_path == path {
             return Ok(());
+        }
+        if self.stripped.contains(&target_path) {
+            return self.strip(components, name);
         }
         let dir = target_dir.join(&b'/');
         let source = match open_beneath(self.root.as_fd(), OsStr::from_bytes(&dir), OFlags::PATH | OFlags::DIRECTORY) {
@@ -364,6 +418,7 @@ impl Sink for Extractor {
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             return self.whiteout(components, hidden, entry.path);
         }
+        let Some(entry) = &self.judge(entry)? else { return self.strip(components, name) };
         match entry.kind {
             Kind::File => self.regular(components, name, entry),
             Kind::Directory => self.directory(components, name, entry),
@@ -473,10 +528,22 @@ fn owned_xattrs(entry: &Entry<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// What the file system doesn't know of them is left out.
 pub(crate) fn set_xattrs(fd: &impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Result<()> {
     for (name, value) in xattrs {
-        tolerate(xattr::set(fd, OsStr::from_bytes(name), value))
-            .map_err(|e| io_error("set an extended attribute of", path, e))?;
+        match tolerate(xattr::set(fd, OsStr::from_bytes(name), value)) {
+            Ok(()) => {}
+            // ext4 says so of what is larger than a block, too.
+            Err(Errno::NOSPC) if has_room(fd) => {
+                return Err(Error::refused(path, "an extended attribute is larger than this file system takes"));
+            }
+            Err(e) => return Err(io_error("set an extended attribute of", path, e)),
+        }
     }
     Ok(())
+}
+
+/// Whether a small thing surely fits on the disk.
+fn has_room(fd: &impl AsFd) -> bool {
+    const SMALL: u64 = 1 << 20;
+    rustix::fs::fstatvfs(fd).is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) > SMALL && s.f_favail > 0)
 }
 
 /// Attributes that the file system or the kernel's configuration doesn't know are left out, as docker does.

@@ -10,6 +10,7 @@ use crate::decompress::{Compression, Decompressor, Output};
 use crate::extract::{Extractor, Loose};
 use crate::hash::Hasher;
 use crate::layer::{DIFF, Layer};
+use crate::policy::ImagePolicy;
 use crate::spec::{Descriptor, media_type};
 use crate::store::{Inner, Lease};
 use crate::tar::{self, Limits, Reader};
@@ -81,6 +82,10 @@ impl Work {
         Ok(diff)
     }
 
+    fn policy(&self) -> ImagePolicy {
+        self.claim.store.policy
+    }
+
     pub(crate) fn open_blob(&self) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, BLOB, flags, Mode::RUSR | Mode::WUSR).system("open an ingest's blob")?;
@@ -118,11 +123,11 @@ pub(crate) struct Unpacker {
 }
 
 impl Unpacker {
-    pub(crate) fn new(diff: OwnedFd) -> Self {
+    pub(crate) fn new(diff: OwnedFd, policy: ImagePolicy) -> Self {
         Self {
             hasher: Hasher::default(),
             reader: Reader::new(Limits::default()),
-            extractor: Extractor::new(diff),
+            extractor: Extractor::new(diff, policy),
             allowed: u64::MAX,
         }
     }
@@ -218,7 +223,7 @@ impl LayerIngest {
             hasher: Hasher::default(),
             head: Vec::with_capacity(MAGIC),
             decompressor: Decompressor::default(),
-            unpacker: Unpacker::new(work.make_layer()?),
+            unpacker: Unpacker::new(work.make_layer()?, work.policy()),
         };
         Ok(Self { work, lease, blob, expected, pipeline, resumed: 0, lent: false })
     }
@@ -410,7 +415,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("naru-store-ratio-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let diff = naru_fs::Root::open_host(&folder).unwrap().into_fd();
-        let mut unpacker = Unpacker::new(diff);
+        let mut unpacker = Unpacker::new(diff, ImagePolicy::default());
         unpacker.allowed = 1000;
         unpacker.take(&[0; 512]).unwrap();
         assert!(unpacker.take(&[0; 512]).unwrap_err().to_string().contains("times the size"));

@@ -32,6 +32,7 @@ mod ingest;
 mod layer;
 mod lower;
 mod pack;
+mod policy;
 pub mod spec;
 mod store;
 pub mod tar;
@@ -52,6 +53,7 @@ pub use layer::Layer;
 pub use lower::lower_folders;
 
 pub use pack::{pack_layer, pack_path, pack_path_with, pack_tree};
+pub use policy::{Choice, ImagePolicy};
 pub use store::{Lease, NewImage, Removed, Store};
 pub use unpack::{IdsOn, MapIds, Owner, Rename, Unpack};
 pub use usage::{ImageUsage, StoreUsage};

@@ -8,6 +8,7 @@ use crate::image::{Image, ImageLayer, Source};
 use crate::index::{self, Index, IndexRecord};
 use crate::ingest::{LayerIngest, UnpackedLayer};
 use crate::layer::{Layer, Layers};
+use crate::policy::ImagePolicy;
 use crate::spec::{Descriptor, Document, ImageConfig, Manifest, media_type};
 use crate::trash::Trash;
 use naru_base::error::Context;
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     /// Layers that are being unpacked.
     pub(crate) unpack: Root,
     pub(crate) trash: Arc<Trash>,
+    pub(crate) policy: ImagePolicy,
     index: RwLock<Arc<Index>>,
     /// Held while the index changes, from reading the old one to publishing the new one.
     change: Mutex<()>,
@@ -113,6 +115,14 @@ impl Store {
     /// # Errors
     /// When another process has it open, or its index can't be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, ImagePolicy::default())
+    }
+
+    /// As [`Store::open`], with a policy for layers that are taken in from now on.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(path: impl AsRef<Path>, policy: ImagePolicy) -> Result<Self> {
         let path = path.as_ref();
         let root = Root::from_fd(Root::open_host("/")?.create_dir_all(path, Mode::RWXU)?);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
@@ -135,6 +145,7 @@ impl Store {
             blobs,
             layers,
             trash,
+            policy,
             index: RwLock::new(Arc::new(index)),
             change: Mutex::new(()),
             ingests: Mutex::default(),

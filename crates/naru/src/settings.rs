@@ -2,6 +2,7 @@
 
 use naru_engine::CgroupDriver;
 use naru_engine::DiskBudget;
+use naru_engine::ImagePolicy;
 use naru_engine::RegistryRule;
 use naru_engine::types::UserMode;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ Options:
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
       --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
+      --image-policy string         What of device nodes and of set-id bits with file capabilities is taken out of images from
+                                    elsewhere: devices=keep|strip|refuse,setuid=keep|strip|refuse (default: all is kept)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
       --metrics-addr ADDRESS:PORT   Where Prometheus finds metrics (no address: nowhere)
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
@@ -68,6 +71,7 @@ pub(crate) struct Settings {
     pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
     pub disk_budget: Option<DiskBudget>,
+    pub image_policy: ImagePolicy,
     pub default_userns: UserMode,
     pub userns_ids: Option<(u32, u32)>,
 }
@@ -95,6 +99,7 @@ struct File {
     disk_budget: Option<String>,
     disk_budget_grace: Option<String>,
     disk_budget_keep: Option<Vec<String>>,
+    image_policy: Option<String>,
     default_userns_mode: Option<String>,
     userns_ids: Option<String>,
 }
@@ -152,6 +157,7 @@ impl Settings {
                 "--disk-budget" => own.disk_budget = Some(value()?),
                 "--disk-budget-grace" => own.disk_budget_grace = Some(value()?),
                 "--disk-budget-keep" => own.disk_budget_keep.get_or_insert_default().push(value()?),
+                "--image-policy" => own.image_policy = Some(value()?),
                 "--default-userns-mode" => own.default_userns_mode = Some(value()?),
                 "--userns-ids" => own.userns_ids = Some(value()?),
                 _ if name.starts_with('-') => return Err(format!("unknown flag: {name}")),
@@ -184,6 +190,12 @@ impl Settings {
                 own.disk_budget_grace.or(file.disk_budget_grace).as_deref(),
                 own.disk_budget_keep.or(file.disk_budget_keep),
             )?,
+            image_policy: own
+                .image_policy
+                .or(file.image_policy)
+                .map(|text| text.parse::<ImagePolicy>().map_err(|e| e.message().to_owned()))
+                .transpose()?
+                .unwrap_or_default(),
             default_userns: user_mode(own.default_userns_mode.or(file.default_userns_mode).as_deref())?,
             userns_ids: own
                 .userns_ids

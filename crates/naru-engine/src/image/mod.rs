@@ -20,7 +20,7 @@ use crate::types::ContainerConfig;
 use naru_base::error::Context as _;
 use naru_base::{Digest, Error, Id, Platform, Result};
 use naru_registry::Client;
-use naru_store::{Image, Source, Store};
+use naru_store::{Image, ImagePolicy, Source, Store};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -48,8 +48,8 @@ pub(crate) struct SummaryParts {
 }
 
 impl Images {
-    pub(crate) fn open(data_root: &Path, registry: Client) -> Result<Self> {
-        let store = Store::open(data_root.join("images"))?;
+    pub(crate) fn open(data_root: &Path, policy: ImagePolicy, registry: Client) -> Result<Self> {
+        let store = Store::open_with(data_root.join("images"), policy)?;
         let init = init_layer::InitLayers::open(data_root.join("init"))?;
         let images = Self { store, registry, init, transfers: transfer::Transfers::default() };
         images.register_host()?;

@@ -65,7 +65,7 @@ pub enum Kind {
 }
 
 /// One entry's metadata. Paths are as written in the archive: nothing about them is safe.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry<'a> {
     /// What it is.
     pub kind: Kind,
