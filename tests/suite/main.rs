@@ -36,6 +36,7 @@ mod recovery;
 mod registry;
 mod registry_faults;
 mod restart;
+mod services;
 mod soak;
 mod space;
 mod tutorial;

@@ -108,12 +108,17 @@ pub fn busybox() -> Result<Vec<u8>> {
 /// # Errors
 /// When it isn't there.
 pub fn debian_rootfs() -> Result<PathBuf> {
+    made_image("debian-bookworm")
+}
+
+/// What `tools/setup-tests` made.
+fn made_image(name: &str) -> Result<PathBuf> {
     let cache = std::env::var_os("NARU_TEST_CACHE").map(PathBuf::from).or_else(|| {
         let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
         base.map(|base| base.join("naru-tests"))
     });
-    let path = cache.context("no HOME to look for the Debian image in")?.join("debian-bookworm.tar");
+    let path = cache.context("no HOME to look for the Debian image in")?.join(format!("{name}.tar"));
     ensure!(path.exists(), "{} is missing: run tools/setup-tests", path.display());
     Ok(path)
 }
@@ -129,4 +134,17 @@ pub fn debian() -> Result<Vec<u8>> {
         "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     });
     Ok(archive("debian:bookworm", &[layer], &config))
+}
+
+/// `services:latest` as an archive: Debian with nginx, PostgreSQL and redis, as packaged.
+///
+/// # Errors
+/// When `tools/setup-tests` has not been run.
+pub fn services() -> Result<Vec<u8>> {
+    let layer = fs::read(made_image("debian-services")?).context("read the image of services")?;
+    let config = json!({
+        "Cmd": ["bash"],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/15/bin"],
+    });
+    Ok(archive("services:latest", &[layer], &config))
 }
