@@ -30,6 +30,7 @@ mod networks;
 mod oci;
 mod oci_callers;
 mod oci_config;
+mod oci_seccomp;
 mod ports;
 mod privileges;
 mod recovery;

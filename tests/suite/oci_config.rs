@@ -284,6 +284,47 @@ fn a_user_namespace_has_its_mappings() -> Result<()> {
 }
 
 #[test]
+fn a_user_namespace_is_joined_by_its_path() -> Result<()> {
+    let world = world()?;
+    let mut holder = world.command("unshare");
+    holder.args(["--user", "--fork", "sh", "-c", "echo up; read y"]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = [0; 3];
+    std::io::Read::read_exact(holder.stdout.as_mut().context("a pipe")?, &mut line)?;
+    let find = "pid=$(pgrep -f '[e]cho up; read y' | tail -1); for f in uid_map gid_map; do echo 0 300000 65536 >/proc/$pid/$f; done; echo $pid";
+    let found = world.command("sh").args(["-ec", find]).output()?;
+    let pid = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    let theirs = world.command("readlink").arg(format!("/proc/{pid}/ns/user")).output()?;
+    let path = format!("/proc/{pid}/ns/user");
+    let script = "readlink /proc/self/ns/user; cat /proc/self/uid_map; id -u; touch /tmp/x && stat -c %u /tmp/x";
+    let join = |config: &mut Value| push(config, "/linux/namespaces", json!({"type": "user", "path": path}));
+    let said = prints(script, |config| {
+        join(config);
+        if other_runtime().is_some() {
+            // runc wants to be told what it could see.
+            config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 300_000, "size": 65_536}]);
+            config["linux"]["gidMappings"] = config["linux"]["uidMappings"].clone();
+        }
+    });
+    // A map that it doesn't have is refused.
+    let mut other = Bundle::new("echo never")?;
+    join(&mut other.config);
+    other.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    other.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    let refused = other.run();
+    drop(holder.stdin.take());
+    holder.wait()?;
+    let (said, refused) = (said?, refused?);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(words[0], String::from_utf8_lossy(&theirs.stdout).trim());
+    assert_eq!(words[1..], ["0", "300000", "65536", "0", "0"]);
+    if other_runtime().is_none() {
+        ensure!(refused.code != 0 && refused.err.contains("user namespace mappings"), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn binds_can_have_id_maps() -> Result<()> {
     // runc has it since 1.2, crun under other terms.
     if other_runtime().is_some() {

@@ -1,13 +1,12 @@
 //! Terminals: sent to whoever asked for a container's, by `--console-socket`.
 
-use naru_base::error::Context as _;
 use naru_base::{Error, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::IoSlice;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    connect, sendmsg, socket_with,
+    sendmsg, socket_with,
 };
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -21,12 +20,17 @@ const NAME: &[u8] = b"/dev/ptmx";
 /// # Errors
 /// Nobody listens there.
 pub(crate) fn connect_to(path: &Path) -> Result<OwnedFd> {
-    let fail = |e: rustix::io::Errno| Error::system(format!("console socket {}: {e}", path.display()));
+    connect("console socket", path)
+}
+
+/// A socket connected to `path`; errors name it as `what`.
+pub(crate) fn connect(what: &str, path: &Path) -> Result<OwnedFd> {
+    let fail = |e: rustix::io::Errno| Error::system(format!("{what} {}: {e}", path.display()));
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(fail)?;
     // An address has room for 107 bytes.
     let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd())).map_err(fail)?;
-    connect(&socket, &address).map_err(fail)?;
+    rustix::net::connect(&socket, &address).map_err(fail)?;
     Ok(socket)
 }
 
@@ -35,11 +39,24 @@ pub(crate) fn connect_to(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// The receiver is gone.
 pub(crate) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
+    send_with("the terminal", socket, NAME, master)
+}
+
+/// Sends `text` with a descriptor; errors name it as `what`.
+pub(crate) fn send_with(what: &str, socket: &OwnedFd, text: &[u8], fd: &OwnedFd) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
+    let fds = [fd.as_fd()];
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(Error::system("send the terminal: no room for its descriptor"));
+        return Err(Error::system(format!("send {what}: no room for its descriptor")));
     }
-    sendmsg(socket, &[IoSlice::new(NAME)], &mut control, SendFlags::NOSIGNAL).map(drop).system("send the terminal")
+    let fail = |e| Error::system(format!("send {what}: {e}"));
+    let sent = sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL).map_err(fail)?;
+    // The descriptor has gone with the first part.
+    let mut rest = text.get(sent..).unwrap_or_default();
+    while !rest.is_empty() {
+        let more = rustix::net::send(socket, rest, SendFlags::NOSIGNAL).map_err(fail)?;
+        rest = rest.get(more..).unwrap_or_default();
+    }
+    Ok(())
 }

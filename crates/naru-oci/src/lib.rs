@@ -11,6 +11,7 @@ mod container;
 mod convert;
 mod foreground;
 mod global;
+mod listener;
 mod log;
 mod own_program;
 mod spec;

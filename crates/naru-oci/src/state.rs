@@ -1,6 +1,7 @@
 //! What is known of a container between calls: one folder below `--root` with `state.json`, and the socket of its gate until it is
 //! started.
 
+use crate::listener::Listener;
 use crate::spec;
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Result};
@@ -54,6 +55,9 @@ pub(crate) struct State {
     pub planned: plan::Process,
     #[serde(default)]
     pub seccomp: Option<SeccompProgram>,
+    /// Who decides on what the filter notifies.
+    #[serde(default)]
+    pub listener: Option<Listener>,
     #[serde(default)]
     pub poststart: Vec<Hook>,
     #[serde(default)]
@@ -102,6 +106,7 @@ impl State {
             process: spec::Process::default(),
             planned: plan::Process::default(),
             seccomp: None,
+            listener: None,
             poststart: Vec::new(),
             poststop: Vec::new(),
         })

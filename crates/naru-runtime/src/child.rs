@@ -58,7 +58,7 @@ impl Setup {
 
 /// What one step leaves for later ones.
 pub(crate) struct State<'a> {
-    report: BorrowedFd<'a>,
+    pub(crate) report: BorrowedFd<'a>,
     /// The container's procfs.
     pub proc: Option<OwnedFd>,
     /// The working folder.

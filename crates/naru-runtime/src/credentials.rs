@@ -7,6 +7,7 @@ use crate::plan::{Capabilities, SeccompProgram};
 use crate::report::{At, Failure, Op};
 use naru_sys::credentials::{self, CapabilitySets};
 use naru_sys::seccomp::Instruction;
+use rustix::fd::OwnedFd;
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
@@ -145,11 +146,11 @@ pub(crate) fn set_no_new_privileges(credentials: &Credentials) -> Result<(), Fai
 }
 
 /// Installs the filter: after everything that it may forbid, but before CAP_SYS_ADMIN is given up. What follows is capset, prctl and
-/// execve alone. After clone.
-pub(crate) fn set_filter(credentials: &Credentials) -> Result<(), Failure> {
+/// execve alone. Gives the filter's listener, if it has one. After clone.
+pub(crate) fn set_filter(credentials: &Credentials) -> Result<Option<OwnedFd>, Failure> {
     match &credentials.filter {
         Some((program, flags)) => naru_sys::seccomp::set_filter(program, *flags).at(Op::Call, 0),
-        None => Ok(()),
+        None => Ok(None),
     }
 }
 

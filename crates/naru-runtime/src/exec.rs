@@ -9,7 +9,7 @@ use crate::namespaces::PidNamespace;
 use crate::plan::{Namespace, Namespaces, Process};
 use crate::process::{self, ProcessSetup, Streams};
 use crate::report::{Failure, errno_text};
-use crate::start::{clone_child, report_pipe, start_time, wait_for_program};
+use crate::start::{clone_child, report_channel, start_time, wait_for_program};
 use crate::steps::{Step, Table};
 use crate::{ProcessOptions, StartError, Started, Stdio, console, describe, identity};
 use naru_base::Class;
@@ -92,7 +92,8 @@ pub fn exec_with(
         process: process::prepare(process, &identity, map, streams, false, options, &mut warnings)?,
     };
     let into = cgroup.v2_dir()?;
-    let (reader, writer) = report_pipe()?;
+    let receiver = setup.process.options.listener.clone();
+    let (reader, writer) = report_channel(receiver.as_ref())?;
     let own_pid_namespace = target.namespaces.pid != Namespace::Host;
     let other = own_pid_namespace.then(|| pid_namespace(target.pid)).transpose()?;
     let into = into.as_ref().map(|dir| dir.as_fd());
@@ -100,7 +101,13 @@ pub fn exec_with(
     drop(other);
     drop(writer);
     let console = setup.process.into_console();
-    wait_for_program(&child, &reader, &mut warnings, |record| describe::process(process, record), || Ok(()))?;
+    wait_for_program(
+        &child,
+        &reader,
+        &mut warnings,
+        |record| describe::process(process, record),
+        (|| Ok(()), receiver.as_ref()),
+    )?;
     let start_time = start_time(child.pid);
     Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: None, warnings, spent: Vec::new() })
 }

@@ -8,6 +8,7 @@
 //! ```
 //! The one who made the container may be gone by then: failures of the last steps reach the one who starts it.
 
+use crate::listener::{self, ListenerReceiver};
 use crate::plan::Process;
 use crate::process::{self, ProcessSetup};
 use crate::report::{self, At, Failure, Op, errno_text};
@@ -42,14 +43,23 @@ fn behind(setup: &ProcessSetup, report: BorrowedFd<'_>, hook_state: Option<Owned
 }
 
 /// Starts the container that waits behind `connection`, a socket that has been connected to its gate, and returns when the program has
-/// been executed: what could not be had, one sentence each.
+/// been executed: what could not be had, one sentence each. Its first process is `pid`; `receiver` gets the listener of its filter.
 ///
 /// # Errors
 /// A last step failed, or the program of `process` could not be executed; the container has ended then.
-pub fn open_gate(connection: &OwnedFd, process: &Process) -> Result<Vec<String>, StartError> {
+pub fn open_gate(
+    connection: &OwnedFd,
+    process: &Process,
+    (pid, pidfd): (i32, &OwnedFd),
+    receiver: Option<&ListenerReceiver>,
+) -> Result<Vec<String>, StartError> {
     let fail = |e| StartError::system(format!("read the container's report: {}", errno_text(e)));
     let mut warnings = Vec::new();
     while let Some(record) = report::next(connection).map_err(fail)? {
+        if record.reached {
+            listener::hand_on(receiver, (pid, pidfd.as_fd()), record.failure.index, connection)?;
+            continue;
+        }
         let told = match record.step {
             Step::StartHooks => crate::hooks::describe("startContainer", record.failure),
             _ => describe::process(process, &record),

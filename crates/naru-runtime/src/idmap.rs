@@ -148,6 +148,51 @@ fn network_within(user: &OwnedFd) -> Result<OwnedFd, StartError> {
     opened
 }
 
+/// The map of a user namespace that somebody else has made, as this process counts the ids outside. A child goes there for it.
+///
+/// # Errors
+/// `EINVAL` for one's own namespace, `EPERM` for one that isn't below it (setns(2)); a namespace without a map.
+pub fn ids_of_namespace(user: BorrowedFd<'_>) -> Result<IdMap, StartError> {
+    let fail = |e: Errno| StartError::system(format!("look into the user namespace: {}", errno_text(e)));
+    let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(fail)?;
+    let visitor = clone3(CloneFlags::CLEAR_SIGHAND, None, || {
+        let code =
+            move_into_link_name_space(user, Some(LinkNameSpaceType::User)).map_or_else(Errno::raw_os_error, |()| 0);
+        // Its reader is there, or nobody is.
+        let _ = rustix::io::write(&tell, &code.to_ne_bytes());
+        loop {
+            let _ = rustix::event::poll(&mut [], None);
+        }
+    })
+    .map_err(fail)?;
+    drop(tell);
+    let mut code = [0; 4];
+    let read = match rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut code)) {
+        Ok(4) if code == [0; 4] => Ok(["uid_map", "gid_map"].map(|file| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", visitor.pid.as_raw_nonzero())).unwrap_or_default()
+        })),
+        Ok(4) => Err(fail(Errno::from_raw_os_error(i32::from_ne_bytes(code)))),
+        _ => Err(fail(Errno::SRCH)),
+    };
+    // It can only be gone already.
+    let _ = pidfd_send_signal(&visitor.pidfd, Signal::KILL);
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(visitor.pidfd.as_fd()), WaitIdOptions::EXITED));
+    let [uids, gids] = read?.map(|text| ranges_of(&text));
+    if uids.is_empty() || gids.is_empty() {
+        return Err(StartError::invalid("the user namespace has no id maps"));
+    }
+    Ok(IdMap { uids, gids })
+}
+
+/// Lines of /proc/PID/uid_map (user_namespaces(7)).
+fn ranges_of(text: &str) -> Vec<IdRange> {
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().map(|field| field.parse::<u32>().ok());
+        Some(IdRange { inside: fields.next()??, outside: fields.next()??, count: fields.next()?? })
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// Writes the id maps of the new user namespace that `pid` waits in (user_namespaces(7)).
 fn write_id_maps(pid: Pid, map: &IdMap) -> Result<(), StartError> {
     let text = |ranges: &[IdRange]| -> String {
@@ -288,6 +333,16 @@ mod tests {
         assert_eq!([0, 1, 10, 11].map(|id| map.user(id)), [1000, 100_000, 100_009, OVERFLOW]);
         assert_eq!([0, 1].map(|id| map.group(id)), [u32::MAX, OVERFLOW]);
         assert_eq!(None::<&IdMap>.user(7), 7);
+    }
+
+    #[test]
+    fn maps_are_read() {
+        let range = |inside, outside, count| IdRange { inside, outside, count };
+        assert_eq!(
+            ranges_of("         0     100000      65536\n     70000 1 1\n"),
+            [range(0, 100_000, 65_536), range(70_000, 1, 1)]
+        );
+        assert!(ranges_of("").is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing of it is docker's: the engine starts with the defaults. The OCI runtime's verbs use it.
 
 use crate::hooks::Hooks;
+use crate::listener::ListenerReceiver;
 use crate::plan::IdMap;
 use naru_sys::scheduling::SchedulerAttributes;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct ProcessOptions {
     pub io_priority: Option<i32>,
     /// Policy and parameters (sched_setattr(2)).
     pub scheduler: Option<SchedulerAttributes>,
+    /// Who serves the listener of a filter that notifies.
+    pub listener: Option<ListenerReceiver>,
 }
 
 /// Whom the files of a bind belong to: an owner `inside` is `outside` to the kernel.

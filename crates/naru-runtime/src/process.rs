@@ -7,6 +7,7 @@ use crate::credentials::{self, Credentials};
 use crate::hooks::PreparedHooks;
 use crate::identity::Identity;
 use crate::init;
+use crate::listener;
 use crate::mounts::{c_path, private_proc};
 use crate::plan::{IdMap, Process};
 use crate::program::{self, Program};
@@ -95,7 +96,7 @@ pub(crate) const LAST_STEPS: Table<ProcessSetup> = &[
     // Before the filter, which may forbid prctl.
     (Step::NoNewPrivileges, |setup, _| credentials::set_no_new_privileges(&setup.credentials)),
     // Needs CAP_SYS_ADMIN or no_new_privs; only what is below must get through it.
-    (Step::Filter, |setup, _| credentials::set_filter(&setup.credentials)),
+    (Step::Filter, listener::set_filter),
     // The last privileges go.
     (Step::Capabilities, |setup, _| credentials::set_capabilities(&setup.credentials)),
     // The container's own programs, with what its process may do and no more.

@@ -139,6 +139,11 @@ pub(crate) fn send_reached(pipe: BorrowedFd<'_>, step: Step) {
     write(pipe, REACHED, step, Failure::new(Op::Call, 0, Errno::AGAIN));
 }
 
+/// The same, with a number that the parent needs.
+pub(crate) fn send_reached_at(pipe: BorrowedFd<'_>, step: Step, number: usize) {
+    write(pipe, REACHED, step, Failure::new(Op::Call, number, Errno::AGAIN));
+}
+
 fn write(pipe: BorrowedFd<'_>, kind: u8, step: Step, failure: Failure) {
     let mut bytes = [0_u8; RECORD];
     bytes[0] = kind;

@@ -5,10 +5,12 @@ use crate::child::{self, Setup};
 use crate::hooks::{Hooks, PreparedHooks};
 use crate::identity;
 use crate::idmap::Mapping;
+use crate::listener::{self, ListenerReceiver, report_socket};
 use crate::namespaces::{self, PidNamespace};
 use crate::plan::{Descriptors, Namespace, PLAN_VERSION, Plan, Rootfs};
 use crate::process::{self, Streams};
 use crate::report::{self, Record, errno_text};
+use crate::steps::Step;
 use crate::{
     StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mount_maps, mounts,
     mounts::PreparedMount, overlay, sysctls,
@@ -200,7 +202,8 @@ impl Prepared {
     /// A step of the set-up failed, or the program could not be executed; nothing is left behind.
     pub fn start(self) -> Result<Started, StartError> {
         let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings, spent } = self;
-        let (reader, writer) = report_pipe()?;
+        let receiver = setup.process.options.listener.clone();
+        let (reader, writer) = report_channel(receiver.as_ref())?;
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
         let explain = |record: &Record| describe::container(&plan, record);
         let child = if setup.spaces.user.is_some() {
@@ -224,7 +227,7 @@ impl Prepared {
             process.start_hooks.tell(&hooks.text(pid, "created"))?;
             hooks_done.as_ref().map_or(Ok(()), |(done, _)| signal(done))
         };
-        wait_for_program(&child, &reader, &mut warnings, explain, reached)?;
+        wait_for_program(&child, &reader, &mut warnings, explain, (reached, receiver.as_ref()))?;
         let console = process.into_console();
         let start_time = start_time(child.pid);
         Ok(Started {
@@ -259,7 +262,7 @@ fn clone_in_user_namespace(
     let mut pid = [0; 4];
     let length = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut pid)).unwrap_or(0);
     let Some(pid) = Pid::from_raw(i32::from_ne_bytes(pid)).filter(|_| length == pid.len()) else {
-        wait_for_program(&between, reader, &mut Vec::new(), explain, || Ok(()))?;
+        wait_for_program(&between, reader, &mut Vec::new(), explain, (|| Ok(()), None))?;
         give_up(&between);
         return Err(StartError::system("enter the user namespace: the process was killed"));
     };
@@ -280,6 +283,17 @@ pub(crate) fn report_pipe() -> Result<(OwnedFd, OwnedFd), StartError> {
     Ok((reader, writer))
 }
 
+/// The same for a process whose filter may have a listener.
+pub(crate) fn report_channel(receiver: Option<&ListenerReceiver>) -> Result<(OwnedFd, OwnedFd), StartError> {
+    if receiver.is_none() {
+        return report_pipe();
+    }
+    let (reader, writer) = report_socket()?;
+    let writer = rustix::io::fcntl_dupfd_cloexec(&writer, 3)
+        .map_err(|e| StartError::system(format!("duplicate a socket: {}", errno_text(e))))?;
+    Ok((reader, writer))
+}
+
 /// clone3 with its errors in words.
 pub(crate) fn clone_child<F>(flags: CloneFlags, into: Option<BorrowedFd<'_>>, run: F) -> Result<Child, StartError>
 where
@@ -289,18 +303,22 @@ where
 }
 
 /// Reads the child's reports until its program has been executed, or it waits at its gate; warnings are added to `warnings`, and
-/// `reached` is called when the child waits for it.
+/// `reached` is called when the child waits for it, the receiver for the listener of its filter.
 pub(crate) fn wait_for_program(
     child: &Child,
     reader: &OwnedFd,
     warnings: &mut Vec<String>,
     explain: impl Fn(&Record) -> StartError,
-    mut reached: impl FnMut() -> Result<(), StartError>,
+    (mut reached, receiver): (impl FnMut() -> Result<(), StartError>, Option<&ListenerReceiver>),
 ) -> Result<(), StartError> {
     let fail = |e: Errno| StartError::system(format!("read the child's report: {}", errno_text(e)));
     let mut read = || -> Result<(), StartError> {
         while let Some(record) = report::next(reader).map_err(fail)? {
             match record {
+                Record { reached: true, step: Step::Filter, failure, .. } => {
+                    let pid = child.pid.as_raw_nonzero().get();
+                    listener::hand_on(receiver, (pid, child.pidfd.as_fd()), failure.index, reader)?;
+                }
                 Record { reached: true, .. } => reached()?,
                 Record { warning: true, .. } => warnings.push(explain(&record).message),
                 _ => return Err(explain(&record)),

@@ -6,7 +6,7 @@ use crate::convert::{merge_capabilities, parse, process_options, process_plan};
 use crate::global::Global;
 use crate::spec::Process;
 use crate::state::{State, Status};
-use crate::{console, container, foreground, log};
+use crate::{console, container, foreground, listener, log};
 use naru_base::{Error, Result};
 use naru_runtime::{Stdio, exec_with};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,8 @@ pub(super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         gated: false,
         detached,
     };
-    let options = process_options(&process, None, &request)?;
+    let mut options = process_options(&process, None, &request)?;
+    options.listener = listener::receiver(&state, status);
     if !detached {
         foreground::hold_signals()?;
     }

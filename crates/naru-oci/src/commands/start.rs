@@ -3,6 +3,7 @@
 use crate::args::Parsed;
 use crate::container::load_in;
 use crate::global::Global;
+use crate::listener;
 use crate::log;
 use crate::state::{State, Status};
 use naru_base::{Error, Result};
@@ -24,10 +25,13 @@ pub(super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         Errno::CONNREFUSED | Errno::NOENT => Error::conflict("cannot start a container that is started or has stopped"),
         errno => Error::system(format!("come to the container's gate: {errno}")),
     };
+    // It may end at once when it is let go on.
+    let (_, pidfd) = state.pidfd().ok_or_else(|| fail(Errno::NOENT))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(fail)?;
     let address = SocketAddrUnix::new(folder.gate_path()).map_err(fail)?;
     connect(&socket, &address).map_err(fail)?;
-    let started = open_gate(&socket, &state.planned);
+    let agent = listener::receiver(&state, Status::Created);
+    let started = open_gate(&socket, &state.planned, (state.pid, &pidfd), agent.as_ref());
     folder.remove_gate()?;
     started?.iter().for_each(|text| log::warn(global, text));
     poststart(global, &state);

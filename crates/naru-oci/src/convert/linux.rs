@@ -1,5 +1,6 @@
 //! The rest of `linux`: devices, sysctl, seccomp, paths; and what isn't supported.
 
+use crate::listener::Listener;
 use crate::spec::{Config, Device, Linux};
 use naru_base::{Error, Result};
 use naru_runtime::cgroup::systemd::{Scope, check_host};
@@ -130,13 +131,15 @@ pub(super) fn devices(devices: &[Device]) -> Result<Vec<plan::Device>> {
 
 /// # Errors
 /// No profile, or one that can't be compiled.
-pub(super) fn seccomp(linux: &Linux) -> Result<Option<SeccompProgram>> {
-    let Some(profile) = &linux.seccomp else { return Ok(None) };
-    let profile = Profile::parse(&profile.to_string())?;
+pub(super) fn seccomp(linux: &Linux) -> Result<(Option<SeccompProgram>, Option<Listener>)> {
+    let Some(profile) = &linux.seccomp else { return Ok((None, None)) };
+    let profile = Profile::parse_with_listener(&profile.to_string())?;
     if profile.is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
-    compile(&profile, capabilities::ALL, KernelVersion::host()).map(Some)
+    let agent = |(path, metadata): (&str, &str)| Listener { path: path.into(), metadata: metadata.to_owned() };
+    let listener = profile.listener().filter(|_| profile.notifies()).map(agent);
+    Ok((Some(compile(&profile, capabilities::ALL, KernelVersion::host())?), listener))
 }
 
 /// # Errors

@@ -9,8 +9,9 @@ mod resources;
 
 use crate::OCI_VERSION;
 use crate::container::{Request, listen_fds};
+use crate::listener;
 use crate::spec::{Config, Hooks};
-use crate::state::State;
+use crate::state::{State, Status};
 use naru_base::{Error, Result};
 use naru_runtime::plan::{CgroupPlan, Descriptors, PLAN_VERSION, Plan, Rootfs};
 use naru_runtime::{StartOptions, StateText};
@@ -77,7 +78,7 @@ pub(crate) fn bundle(request: &Request, systemd: bool) -> Result<Converted> {
     let rootfs = rootfs(&request.bundle, &config)?;
     let (namespaces, descriptors, mut options) = namespaces::convert(&linux)?;
     let resources = linux.resources.clone().unwrap_or_default();
-    let seccomp = linux::seccomp(&linux)?;
+    let (seccomp, listener) = linux::seccomp(&linux)?;
     let spec_process = config.process.clone().ok_or_else(|| Error::invalid("config.json: process must be set"))?;
     let mut process = process::plan(&spec_process, seccomp.as_ref(), &mut warnings)?;
     let sockets = listen_fds();
@@ -129,10 +130,12 @@ pub(crate) fn bundle(request: &Request, systemd: bool) -> Result<Converted> {
         process: spec_process,
         planned: plan.process.clone(),
         seccomp,
+        listener,
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
         ..State::new(&request.id)?
     };
+    options.process.listener = listener::receiver(&state, Status::Created);
     options.root_in_place =
         !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
     options.hooks = runtime_hooks(hooks, &state);

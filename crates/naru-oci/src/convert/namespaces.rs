@@ -4,7 +4,7 @@ use crate::spec::{IdMapping, Linux, TimeOffset};
 use naru_base::{Error, Result};
 use naru_runtime::StartOptions;
 use naru_runtime::plan::{Descriptors, IdMap, IdRange, Namespace, Namespaces};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstatfs};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,10 +49,14 @@ pub(super) fn convert(linux: &Linux) -> Result<(Namespaces, Descriptors, StartOp
                 options.time_namespace = joined;
             }
             "mount" if joined.is_none() => mount = true,
-            "user" if joined.is_none() => spaces.user = Some(id_map(linux)?),
-            "mount" | "user" => {
-                return Err(Error::not_implemented(format!("joining a {kind} namespace by its path is not supported")));
-            }
+            "user" => match joined {
+                None => spaces.user = Some(id_map(linux)?),
+                Some(joined) => {
+                    spaces.user = Some(joined_ids(linux, &joined)?);
+                    fds.user = Some(joined);
+                }
+            },
+            "mount" => return Err(Error::not_implemented("joining a mount namespace by its path is not supported")),
             _ => return Err(Error::invalid(format!("namespace {kind:?} does not exist"))),
         }
     }
@@ -97,6 +101,17 @@ fn id_map(linux: &Linux) -> Result<IdMap> {
         return Err(Error::invalid("user namespaces enabled, but no uid mappings or gid mappings found"));
     }
     Ok(IdMap { uids: ranges(&linux.uid_mappings), gids: ranges(&linux.gid_mappings) })
+}
+
+/// The map of a namespace that is there. A bundle may say it too, but no other.
+fn joined_ids(linux: &Linux, namespace: &OwnedFd) -> Result<IdMap> {
+    let ids = naru_runtime::ids_of_namespace(namespace.as_fd())?;
+    let (uids, gids) = (ranges(&linux.uid_mappings), ranges(&linux.gid_mappings));
+    let other = |said: &[IdRange], there: &[IdRange]| !said.is_empty() && said != there;
+    if other(&uids, &ids.uids) || other(&gids, &ids.gids) {
+        return Err(Error::invalid("user namespace mappings specified that the joined user namespace does not have"));
+    }
+    Ok(ids)
 }
 
 /// Mappings in the plan's words.

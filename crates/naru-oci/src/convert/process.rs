@@ -130,6 +130,7 @@ pub(crate) fn options(
         personality: personality.map(domain).transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
+        listener: None,
     })
 }
 

@@ -19,6 +19,7 @@ pub struct Profile {
     arch_map: Option<Vec<ArchFamily>>,
     flags: Option<Vec<String>>,
     listener_path: Option<String>,
+    listener_metadata: Option<String>,
     syscalls: Option<Vec<Rule>>,
 }
 
@@ -115,10 +116,33 @@ impl Profile {
     /// # Errors
     /// No such JSON, unknown actions or operators, both of two that exclude each other, a listener (which nobody would serve).
     pub fn parse(json: &str) -> Result<Self> {
+        let profile = Self::parse_with_listener(json)?;
+        if profile.notifies() || profile.listener().is_some() {
+            return Err(Error::invalid("seccomp profiles with SCMP_ACT_NOTIFY are not supported"));
+        }
+        Ok(profile)
+    }
+
+    /// The same for somebody who takes the listener to where the profile says.
+    ///
+    /// # Errors
+    /// As [`Profile::parse`]; calls that are notified without a listener, by default, or that the hand-over itself needs.
+    pub fn parse_with_listener(json: &str) -> Result<Self> {
         let profile: Self =
             serde_json::from_str(json).map_err(|e| Error::invalid(format!("decoding seccomp profile failed: {e}")))?;
         profile.check()?;
         Ok(profile)
+    }
+
+    /// Whether somebody else decides on calls (seccomp_unotify(2)).
+    pub fn notifies(&self) -> bool {
+        self.rules().iter().any(|r| r.action == Action::Notify)
+    }
+
+    /// The socket that the listener is sent to, and what is to be told there.
+    pub fn listener(&self) -> Option<(&str, &str)> {
+        let path = self.listener_path.as_deref().filter(|path| !path.is_empty())?;
+        Some((path, self.listener_metadata.as_deref().unwrap_or_default()))
     }
 
     /// docker's default profile.
@@ -147,9 +171,16 @@ impl Profile {
         if self.default_action == Action::Unset {
             return Err(Error::invalid("the seccomp profile has no defaultAction"));
         }
-        let notifies = self.rules().iter().any(|r| r.action == Action::Notify) || self.default_action == Action::Notify;
-        if notifies || self.listener_path.as_ref().is_some_and(|p| !p.is_empty()) {
-            return Err(Error::invalid("seccomp profiles with SCMP_ACT_NOTIFY are not supported"));
+        // In runc's words.
+        if self.default_action == Action::Notify {
+            return Err(Error::invalid("SCMP_ACT_NOTIFY cannot be used as default action"));
+        }
+        let notified = |rule: &&Rule| rule.action == Action::Notify;
+        if self.rules().iter().filter(notified).flat_map(Rule::names).any(|name| name == "write") {
+            return Err(Error::invalid("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+        }
+        if self.notifies() && self.listener().is_none() {
+            return Err(Error::invalid("the seccomp profile has SCMP_ACT_NOTIFY, but no listenerPath"));
         }
         self.flag_bits()?;
         self.rules().iter().try_for_each(Rule::check)
@@ -162,12 +193,14 @@ impl Profile {
     /// SECCOMP_FILTER_FLAG_*; without a word about them SPEC_ALLOW, as runc does.
     pub(super) fn flag_bits(&self) -> Result<u32> {
         const SPEC_ALLOW: u32 = 1 << 2;
-        let Some(flags) = &self.flags else { return Ok(SPEC_ALLOW) };
-        flags.iter().try_fold(0, |bits, flag| match flag.as_str() {
+        let listener = if self.notifies() { naru_sys::seccomp::NEW_LISTENER } else { 0 };
+        let Some(flags) = &self.flags else { return Ok(SPEC_ALLOW | listener) };
+        flags.iter().try_fold(listener, |bits, flag| match flag.as_str() {
             // The filter is set while there is one thread only.
             "" | "SECCOMP_FILTER_FLAG_TSYNC" => Ok(bits),
             "SECCOMP_FILTER_FLAG_LOG" => Ok(bits | 1 << 1),
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(bits | SPEC_ALLOW),
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if self.notifies() => Ok(bits | 1 << 5),
             other => Err(Error::invalid(format!("seccomp flag {other:?} is not supported"))),
         })
     }

@@ -55,7 +55,8 @@ pub(super) fn result(action: Action, errno: Option<u32>) -> Result<u32> {
         Action::Trace => Ok(0x7ff0_0000 | errno),
         Action::Allow => Ok(0x7fff_0000),
         Action::Log => Ok(0x7ffc_0000),
-        Action::Unset | Action::Notify => Err(Error::invalid("a rule of the seccomp profile has no action")),
+        Action::Notify => Ok(0x7fc0_0000),
+        Action::Unset => Err(Error::invalid("a rule of the seccomp profile has no action")),
     }
 }
 
