@@ -214,7 +214,8 @@ impl Container {
 
     /// Whether the kernel has killed something for want of memory since the last time this was asked.
     pub(crate) fn was_out_of_memory(&mut self) -> bool {
-        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
+        // What can't be read any more is what it was, at least.
+        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0).max(self.oom_kills);
         std::mem::replace(&mut self.oom_kills, kills) < kills
     }
 

@@ -215,12 +215,12 @@ impl Prepared {
             drop(writer);
             child
         };
-        if let Some(Err(error)) = cgroup.0.as_mut().map(Cgroup::first_process_is_there) {
-            warnings.push(error.message().to_owned());
-        }
         // The descriptors of mounts close while the child works with its own copies.
         let (process, create_hooks, hooks_done) = setup.into_needed();
         let pid = child.pid.as_raw_nonzero().get();
+        if let Some(Err(error)) = cgroup.0.as_mut().map(|group| group.first_process_is_there(pid)) {
+            warnings.push(error.message().to_owned());
+        }
         let reached = || {
             hooks.run_in_runtime(pid)?;
             create_hooks.tell(&hooks.text(pid, "creating"))?;

@@ -2,7 +2,7 @@
 
 use super::hierarchy::{Controller, Hierarchies, Hierarchy};
 use super::limits::{self, Current, Setting};
-use super::systemd::{Manager, Placeholder, Scope, check_host};
+use super::systemd::{KernelLog, Manager, Placeholder, Scope, check_host};
 use super::{devices, file, path};
 use crate::plan::{CgroupPlan, Resources};
 use naru_base::{Error, Result};
@@ -23,6 +23,10 @@ pub struct Cgroup {
     pub(super) scope: Option<String>,
     /// What is in it before the first process.
     pub(super) placeholder: Option<Placeholder>,
+    /// Where kills are found when systemd has removed the group already.
+    pub(super) kernel_log: Option<KernelLog>,
+    /// The first process, once it is there.
+    pub(super) first: Option<i32>,
     /// The limit of processes, for when helpers are none of them any more.
     pids_limit: Option<i64>,
 }
@@ -67,6 +71,7 @@ impl Cgroup {
         Manager::connect()?.start(scope, &placeholder, resources)?;
         cgroup.scope = Some(scope.name.clone());
         cgroup.placeholder = Some(placeholder);
+        cgroup.kernel_log = KernelLog::from_now();
         naru_sys::fault::point();
         if let Some(group) = cgroup.groups.iter().find(|group| !group.dir.is_dir()) {
             let text = format!("systemd has made the scope {}, but not at {}", scope.name, group.dir.display());
@@ -87,7 +92,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// write(2)'s of that limit.
-    pub fn first_process_is_there(&mut self) -> Result<()> {
+    pub fn first_process_is_there(&mut self, pid: i32) -> Result<()> {
+        self.first = Some(pid);
         // At once: it must not have had the time to make more.
         let written = match (self.pids_limit.take(), self.of(Controller::Pids)) {
             (Some(limit), Some(group)) => file::write(&group.dir.join("pids.max"), &limit.to_string()),
@@ -126,7 +132,15 @@ impl Cgroup {
     }
 
     fn of_groups(groups: Vec<Group>) -> Self {
-        Self { groups, warnings: Vec::new(), scope: None, placeholder: None, pids_limit: None }
+        Self {
+            groups,
+            warnings: Vec::new(),
+            scope: None,
+            placeholder: None,
+            kernel_log: None,
+            first: None,
+            pids_limit: None,
+        }
     }
 
     /// What could not be had as asked for, one sentence each, since the last call.

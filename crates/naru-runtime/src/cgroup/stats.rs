@@ -107,7 +107,12 @@ impl Cgroup {
     pub fn oom_kills(&self) -> Result<u64> {
         let Some(group) = self.of(Controller::Memory) else { return Ok(0) };
         let name = if group.hierarchy.unified { "memory.events" } else { "memory.oom_control" };
-        Ok(file::keyed(&text(group, name)?, "oom_kill").unwrap_or(0))
+        let kills = text(group, name).map(|text| file::keyed(&text, "oom_kill"));
+        match (kills, &self.kernel_log) {
+            (Ok(Some(kills)), _) => Ok(kills),
+            (_, Some(log)) => Ok(log.kills(&below_mount(group), self.first)),
+            (kills, None) => kills.map(Option::unwrap_or_default),
+        }
     }
 
     fn cpu(&self) -> Result<CpuStats> {
@@ -155,6 +160,12 @@ impl Cgroup {
 
 /// v1 has no word for "no limit": it is the largest multiple of a page, which is above this for any page size.
 const NO_LIMIT_V1: u64 = 1 << 62;
+
+/// The group's path as the kernel writes it, in the cgroup namespace of the mount.
+fn below_mount(group: &Group) -> String {
+    let below = group.dir.strip_prefix(&group.hierarchy.mount).unwrap_or(&group.dir);
+    format!("/{}", below.display())
+}
 
 fn text(group: &Group, name: &str) -> Result<String> {
     Ok(file::read_optional(&group.dir.join(name))?.unwrap_or_default())

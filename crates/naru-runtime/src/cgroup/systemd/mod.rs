@@ -8,11 +8,13 @@
 //! Only for cgroup v2 alone. Sources: org.freedesktop.systemd1(5), systemd.resource-control(5), systemd's CGROUP_DELEGATION.md;
 //! opencontainers/cgroups `systemd/` for the names.
 
+mod kernel_log;
 mod manager;
 mod placeholder;
 mod properties;
 mod slice;
 
+pub(super) use kernel_log::KernelLog;
 pub(super) use manager::Manager;
 pub(super) use placeholder::Placeholder;
 pub use slice::{Scope, check_slice};
