@@ -32,6 +32,7 @@ mod oci_callers;
 mod oci_config;
 mod oci_seccomp;
 mod ports;
+mod ports6;
 mod privileges;
 mod recovery;
 mod registry;

@@ -6,12 +6,12 @@ use crate::monitor_link::MonitorLink;
 use crate::networks::{Sandbox, way_out};
 use crate::types::{HostSettings, PortBinding};
 use naru_base::{Error, Id, Result};
-use naru_monitor::protocol::Request;
-use naru_net::{Endpoint, HeldPorts, Protocol, Published, port_user};
+use naru_monitor::protocol::{FORWARD_VERSION, ForwardTo, Request, Transport};
+use naru_net::{Endpoint, HeldPorts, Protocol, Published, bind_port, has_ipv6, port_user, serve_port};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use std::time::Duration;
 /// How often a port is tried that somebody has of whom nothing can be seen: a container that is just ending.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
+/// Ports of one container that its monitor serves (see [`PublishedPort::forward`]): each is a descriptor there.
+const FORWARDS: usize = 256;
 
 /// A port of the host that leads to a container, as kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,19 +33,44 @@ pub(crate) struct PublishedPort {
 }
 
 impl PublishedPort {
-    /// As the firewall has it.
+    /// As the firewall has it; none where it would have to translate from one family to the other.
     fn rule(&self) -> Option<Published> {
-        match (self.host_ip, self.container_ip) {
-            (IpAddr::V4(host_ip), IpAddr::V4(container_ip)) => Some(Published {
-                protocol: self.protocol,
-                host_ip,
-                host_port: self.host_port,
-                container_ip,
-                container_port: self.container_port,
-            }),
-            _ => None,
-        }
+        (self.host_ip.is_ipv4() == self.container_ip.is_ipv4()).then_some(Published {
+            protocol: self.protocol,
+            host_ip: self.host_ip,
+            host_port: self.host_port,
+            container_ip: self.container_ip,
+            container_port: self.container_port,
+        })
     }
+
+    /// As the monitor serves it, for what no rule leads to the container: IPv6 to one that has IPv4 alone, and what comes from ::1 or
+    /// from addresses of a link.
+    fn forward(&self) -> Option<ForwardTo> {
+        let transport = match self.protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+            Protocol::Sctp => return None,
+        };
+        let address = SocketAddr::new(self.container_ip, self.container_port);
+        self.host_ip.is_ipv6().then_some(ForwardTo { transport, address })
+    }
+
+    /// With the container at this endpoint; none when it has no address there that the port could lead to.
+    fn at(&self, endpoint: &Endpoint) -> Option<Self> {
+        Some(Self { container_ip: target(self.host_ip, endpoint)?, ..self.clone() })
+    }
+}
+
+/// The address of a container that a port on `host_ip` leads to: of its family, or by way of the monitor from IPv6 to IPv4.
+fn target(host_ip: IpAddr, endpoint: &Endpoint) -> Option<IpAddr> {
+    let (v4, v6) = (endpoint.ip.map(IpAddr::V4), endpoint.ip6.map(IpAddr::V6));
+    if host_ip.is_ipv4() { v4 } else { v6.or(v4) }
+}
+
+/// What the monitor serves, in order.
+fn forwards(ports: &[PublishedPort]) -> Vec<ForwardTo> {
+    ports.iter().filter_map(PublishedPort::forward).take(FORWARDS).collect()
 }
 
 /// The addresses that a port is taken on, and the containers that have it there.
@@ -86,13 +113,14 @@ fn clash(a: IpAddr, b: IpAddr) -> bool {
 struct Wish {
     protocol: Protocol,
     container_port: u16,
-    host_ip: IpAddr,
+    /// The same port on each.
+    host_ips: Vec<IpAddr>,
     /// First and last; 0 is any.
     host_ports: (u16, u16),
 }
 
 /// The wishes in the order in which they are served: those that leave no choice come first.
-fn wishes(host: &HostSettings, exposed: &BTreeSet<String>) -> Result<Vec<Wish>> {
+fn wishes(host: &HostSettings, exposed: &BTreeSet<String>, on_any: &[IpAddr]) -> Result<Vec<Wish>> {
     let any = [PortBinding::default()];
     let bound = host.port_bindings.iter().map(|(port, bindings)| (port, bindings.as_slice()));
     let more = exposed.iter().filter(|port| host.publish_all && !host.port_bindings.contains_key(*port));
@@ -108,7 +136,8 @@ fn wishes(host: &HostSettings, exposed: &BTreeSet<String>) -> Result<Vec<Wish>> 
         };
         let container_port = number.parse().map_err(|_| invalid())?;
         for binding in bindings {
-            let wish = Wish { protocol, container_port, host_ip: address(binding)?, host_ports: range(binding)? };
+            let host_ips = addresses(binding, on_any)?;
+            let wish = Wish { protocol, container_port, host_ips, host_ports: range(binding)? };
             if !all.contains(&wish) {
                 all.push(wish);
             }
@@ -118,11 +147,28 @@ fn wishes(host: &HostSettings, exposed: &BTreeSet<String>) -> Result<Vec<Wish>> 
     Ok(all)
 }
 
-fn address(binding: &PortBinding) -> Result<IpAddr> {
+/// `on_any` for a binding to no address in particular.
+fn addresses(binding: &PortBinding, on_any: &[IpAddr]) -> Result<Vec<IpAddr>> {
     match binding.host_ip.as_str() {
-        "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
-        text => text.parse().map_err(|_| Error::invalid(format!("invalid IP address: {text}"))),
+        "" => Ok(on_any.to_vec()),
+        text => text.parse().map(|ip| vec![ip]).map_err(|_| Error::invalid(format!("invalid IP address: {text}"))),
     }
+}
+
+/// Leaves out what leads to no address of the container: IPv4 to one that has none (as docker does), and, where no address was asked for,
+/// IPv6 to one without it for SCTP, and for more ports than a monitor serves.
+fn reachable(wishes: &mut Vec<Wish>, endpoint: &Endpoint) {
+    let served = wishes.iter().filter(|w| w.protocol != Protocol::Sctp).map(|w| &w.host_ips);
+    let too_many = served.flatten().filter(|ip| ip.is_ipv6()).count() > FORWARDS;
+    for wish in wishes.iter_mut() {
+        let by_default = wish.host_ips.len() > 1;
+        wish.host_ips.retain(|ip| {
+            let translated = ip.is_ipv6() && endpoint.ip6.is_none();
+            target(*ip, endpoint).is_some()
+                && !(by_default && translated && (too_many || wish.protocol == Protocol::Sctp))
+        });
+    }
+    wishes.retain(|wish| !wish.host_ips.is_empty());
 }
 
 fn range(binding: &PortBinding) -> Result<(u16, u16)> {
@@ -153,8 +199,17 @@ pub(crate) fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding
 pub(crate) struct OpenPorts {
     engine: Arc<Engine>,
     container: Arc<Container>,
-    held: Option<OwnedFd>,
+    held: Option<Held>,
     kept: bool,
+}
+
+/// What holds a container's ports.
+#[derive(Debug)]
+struct Held {
+    /// The sockets that only hold a port, as one descriptor.
+    bound: OwnedFd,
+    /// Those that the monitor is to serve.
+    served: Vec<(ForwardTo, OwnedFd)>,
 }
 
 impl OpenPorts {
@@ -162,9 +217,15 @@ impl OpenPorts {
     pub(crate) async fn keep(&mut self, monitor: &MonitorLink) {
         self.kept = true;
         let Some(held) = self.held.take() else { return };
-        if let Err(error) = monitor.request(Request::Hold, vec![held]).await {
+        if let Err(error) = monitor.request(Request::Hold, vec![held.bound]).await {
             // They are open all the same; another program of the host may bind them.
             tracing::warn!(container = self.container.id.short(), "its published ports are not held: {error}");
+        }
+        let (to, sockets): (Vec<_>, Vec<_>) = held.served.into_iter().unzip();
+        if !to.is_empty()
+            && let Err(error) = monitor.request(Request::Forward(to), sockets).await
+        {
+            tracing::warn!(container = self.container.id.short(), "its ports are not served for IPv6: {error}");
         }
     }
 }
@@ -188,108 +249,126 @@ impl Engine {
         sandbox: Option<&Sandbox>,
     ) -> Result<Option<OpenPorts>> {
         let Some(endpoint) = sandbox.and_then(|s| port_endpoint(container, s)) else { return Ok(None) };
-        let wishes = container.read(|r| wishes(&r.host, &r.config.exposed_ports))?;
+        if container.read(|r| r.host.port_bindings.is_empty() && !r.host.publish_all) {
+            return Ok(None);
+        }
+        let on_any: &[IpAddr] = if has_ipv6() {
+            &[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+        } else {
+            &[Ipv4Addr::UNSPECIFIED.into()]
+        };
+        let mut wishes = container.read(|r| wishes(&r.host, &r.config.exposed_ports, on_any))?;
+        reachable(&mut wishes, &endpoint);
         if wishes.is_empty() {
             return Ok(None);
         }
-        let Some(ip) = endpoint.ip else { return Ok(None) };
         self.networks.host().reflect(&endpoint)?;
-        let endpoint = endpoint.endpoint_id.to_string();
         let mut open =
             OpenPorts { engine: Arc::clone(self), container: Arc::clone(container), held: None, kept: false };
         crate::image::blocking(move || {
-            open.engine.publish_ports(&open.container, &wishes, ip).map(|held| open.held = Some(held)).map_err(
-                |e| {
-                    let name = open.container.name();
-                    Error::new(
-                        e.class(),
-                        format!(
-                            "driver failed programming external connectivity on endpoint {name} ({endpoint}): {}",
-                            e.message()
-                        ),
-                    )
-                },
-            )?;
+            let opened = open.engine.publish_ports(&open.container, &wishes, &endpoint);
+            open.held = Some(opened.map_err(|e| {
+                let (name, id) = (open.container.name(), &endpoint.endpoint_id);
+                let text = "driver failed programming external connectivity on endpoint";
+                Error::new(e.class(), format!("{text} {name} ({id}): {}", e.message()))
+            })?);
             Ok(Some(open))
         })
         .await
     }
 
     /// Chooses, holds, notes and opens; what was done before an error is undone by [`Engine::close_ports`].
-    fn publish_ports(&self, container: &Container, wishes: &[Wish], ip: Ipv4Addr) -> Result<OwnedFd> {
-        let mut held = HeldPorts::new()?;
+    fn publish_ports(&self, container: &Container, wishes: &[Wish], endpoint: &Endpoint) -> Result<Held> {
         let mut ports = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            let host_port = self.hold(&mut held, wish)?;
-            let port = PublishedPort {
-                protocol: wish.protocol,
-                host_ip: wish.host_ip,
-                host_port,
-                container_ip: ip.into(),
-                container_port: wish.container_port,
-            };
-            self.ports.take(&container.id, &port);
-            ports.push(port);
+            let (host_port, sockets) = self.hold(wish)?;
+            for (host_ip, socket) in wish.host_ips.iter().zip(sockets) {
+                let Some(container_ip) = target(*host_ip, endpoint) else { continue };
+                let (protocol, container_port) = (wish.protocol, wish.container_port);
+                let port = PublishedPort { protocol, host_ip: *host_ip, host_port, container_ip, container_port };
+                self.ports.take(&container.id, &port);
+                ports.push((port, socket));
+            }
         }
-        ports.sort_by_key(|p| (p.container_port, p.protocol, p.host_ip, p.host_port));
-        let rules = rules(&ports);
-        container.change(|r| r.state.ports = ports);
+        ports.sort_by_key(|(p, _)| (p.container_port, p.protocol, p.host_ip, p.host_port));
+        let mut bound = HeldPorts::new()?;
+        let mut served = Vec::new();
+        let failed = |errno: Errno| Error::system(format!("cannot hold its ports: {errno}"));
+        let mut kept = Vec::with_capacity(ports.len());
+        for (port, socket) in ports {
+            match (port.forward(), socket) {
+                (Some(to), Some(socket)) if served.len() < FORWARDS => {
+                    serve_port(port.protocol, &socket).map_err(failed)?;
+                    served.push((to, socket));
+                }
+                (_, Some(socket)) => bound.keep(socket).map_err(failed)?,
+                (_, None) => {}
+            }
+            kept.push(port);
+        }
+        let rules = rules(&kept);
+        container.change(|r| r.state.ports = kept);
         self.networks.host().publish(&rules)?;
-        held.into_descriptor()
+        Ok(Held { bound: bound.into_descriptor()?, served })
     }
 
-    /// Holds one of the host's ports that a wish allows.
-    fn hold(&self, held: &mut HeldPorts, wish: &Wish) -> Result<u16> {
-        if wish.host_ip.is_ipv6() {
-            let text = "ports are published on IPv4 addresses only yet: give one of the host's, or none";
-            return Err(Error::invalid(format!("Bind for {} failed: {text}", shown_address(wish, wish.host_ports.0))));
-        }
+    /// Holds one of the host's ports that a wish allows, on each of its addresses: which one, and the sockets.
+    fn hold(&self, wish: &Wish) -> Result<(u16, Vec<Option<OwnedFd>>)> {
         let (first, last) = wish.host_ports;
         let mut failure = None;
         for port in first..=last {
-            match self.hold_one(held, wish, port, first == last) {
-                Ok(port) => return Ok(port),
-                Err(error) => failure = Some(error),
+            // A port that is free on one address need not be on another: any other will do.
+            for _ in 0..if port == 0 { TRIES } else { 1 } {
+                match self.hold_everywhere(wish, port, first == last && port != 0) {
+                    Ok(held) => return Ok(held),
+                    Err(error) => failure = Some(error),
+                }
             }
         }
         Err(failure.unwrap_or_else(|| Error::system("no port")))
     }
 
-    fn hold_one(&self, held: &mut HeldPorts, wish: &Wish, port: u16, only: bool) -> Result<u16> {
-        let shown = shown_address(wish, port);
-        if let Some(owner) = self.ports.owner(wish.protocol, wish.host_ip, port) {
+    fn hold_everywhere(&self, wish: &Wish, port: u16, only: bool) -> Result<(u16, Vec<Option<OwnedFd>>)> {
+        let mut chosen = port;
+        let mut sockets = Vec::with_capacity(wish.host_ips.len());
+        for address in &wish.host_ips {
+            let (bound, socket) = self.hold_one(wish.protocol, *address, chosen, only)?;
+            chosen = bound;
+            sockets.push(socket);
+        }
+        Ok((chosen, sockets))
+    }
+
+    fn hold_one(&self, protocol: Protocol, ip: IpAddr, port: u16, only: bool) -> Result<(u16, Option<OwnedFd>)> {
+        let shown = SocketAddr::new(ip, port).to_string();
+        let failed =
+            |text: &str| Error::system(format!("failed to bind host port {shown}/{}: {text}", protocol.name()));
+        if let Some(owner) = self.ports.owner(protocol, ip, port) {
             let who = self.containers.by_id(&owner).map_or_else(|| owner.short().to_owned(), |c| c.name());
             return Err(Error::system(format!(
                 "Bind for {shown} failed: port is already allocated (container {who} has it)"
             )));
         }
         for _ in 0..TRIES {
-            match held.hold(wish.protocol, wish.host_ip, port) {
+            match bind_port(protocol, ip, port) {
                 // One that another container has, which nobody holds: an engine found it so.
-                Ok(bound) if port == 0 && self.ports.owner(wish.protocol, wish.host_ip, bound).is_some() => {}
-                Ok(bound) => return Ok(bound),
-                Err(Errno::ADDRINUSE) if port != 0 && only => {
-                    if let Some(user) = port_user(wish.protocol, wish.host_ip, port) {
-                        return Err(in_use(wish, &shown, &format!(" (by {user})")));
+                Ok((bound, _)) if port == 0 && self.ports.owner(protocol, ip, bound).is_some() => {}
+                Ok(held) => return Ok(held),
+                Err(Errno::ADDRINUSE) if only => {
+                    if let Some(user) = port_user(protocol, ip, port) {
+                        return Err(failed(&format!("address already in use (by {user})")));
                     }
                     std::thread::sleep(PAUSE);
                 }
-                Err(Errno::ADDRINUSE) => return Err(in_use(wish, &shown, "")),
+                Err(Errno::ADDRINUSE) => return Err(failed("address already in use")),
                 Err(Errno::ADDRNOTAVAIL) => {
-                    let text = format!(
-                        "failed to bind host port {shown}/{}: cannot assign requested address: the host has no address {}",
-                        wish.protocol.name(),
-                        wish.host_ip
-                    );
-                    return Err(Error::system(text));
+                    let text = format!("cannot assign requested address: the host has no address {ip}");
+                    return Err(failed(&text));
                 }
-                Err(errno) => {
-                    let text = format!("failed to bind host port {shown}/{}: {errno}", wish.protocol.name());
-                    return Err(Error::system(text));
-                }
+                Err(errno) => return Err(failed(&errno.to_string())),
             }
         }
-        Err(in_use(wish, &shown, ""))
+        Err(failed("address already in use"))
     }
 
     /// Closes all ports of a container.
@@ -308,11 +387,14 @@ impl Engine {
     pub(crate) async fn move_ports(self: &Arc<Self>, container: &Arc<Container>, sandbox: &Sandbox) -> Result<()> {
         let Ok(monitor) = container.running_monitor() else { return Ok(()) };
         let before = container.read(|r| r.state.ports.clone());
-        let Some((ip, endpoint)) = port_endpoint(container, sandbox).and_then(|e| e.ip.map(|ip| (ip, e))) else {
+        let Some(endpoint) = port_endpoint(container, sandbox) else {
             if !before.is_empty() {
                 self.close_ports(container);
                 // Lets go of what it holds.
                 monitor.request(Request::Hold, Vec::new()).await?;
+                if monitor.version() >= FORWARD_VERSION {
+                    monitor.request(Request::Forward(Vec::new()), Vec::new()).await?;
+                }
             }
             return Ok(());
         };
@@ -322,12 +404,17 @@ impl Engine {
             }
             return Ok(());
         }
-        let after: Vec<_> = before.iter().map(|p| PublishedPort { container_ip: ip.into(), ..p.clone() }).collect();
+        let after: Vec<_> = before.iter().filter_map(|p| p.at(&endpoint)).collect();
         if after != before {
             let host = self.networks.host();
             host.reflect(&endpoint)?;
             host.unpublish(&rules(&before))?;
             host.publish(&rules(&after))?;
+            // The same ports in the same order: what leads to IPv6 leads to either family.
+            let to = forwards(&after);
+            if !to.is_empty() {
+                monitor.request(Request::Forward(to), Vec::new()).await?;
+            }
             container.change(|r| r.state.ports = after);
         }
         Ok(())
@@ -351,14 +438,6 @@ fn port_endpoint(container: &Container, sandbox: &Sandbox) -> Option<Endpoint> {
     endpoint.filter(|e| !e.host_ifname.is_empty())
 }
 
-fn in_use(wish: &Wish, shown: &str, by: &str) -> Error {
-    Error::system(format!("failed to bind host port {shown}/{}: address already in use{by}", wish.protocol.name()))
-}
-
-fn shown_address(wish: &Wish, port: u16) -> String {
-    std::net::SocketAddr::new(wish.host_ip, port).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,12 +457,14 @@ mod tests {
             ..HostSettings::default()
         };
         let exposed = ["80/tcp".to_owned(), "443/tcp".to_owned()].into();
-        let all = wishes(&host, &exposed).unwrap();
+        let on_any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let all = wishes(&host, &exposed, &on_any).unwrap();
+        assert_eq!((all[0].host_ips.len(), all[1].host_ips.len()), (1, 2));
         let short: Vec<_> = all.iter().map(|w| (w.container_port, w.host_ports)).collect();
         assert_eq!(short, [(80, (8080, 8080)), (81, (9000, 9010)), (80, (0, 0)), (443, (0, 0))]);
         let mut bad = HostSettings::default();
         bad.port_bindings.insert("80/tcp".into(), vec![binding("nowhere", "1")]);
-        assert_eq!(wishes(&bad, &BTreeSet::new()).unwrap_err().message(), "invalid IP address: nowhere");
+        assert_eq!(wishes(&bad, &BTreeSet::new(), &on_any).unwrap_err().message(), "invalid IP address: nowhere");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod client;
 mod container;
 mod detach;
 mod exits;
+mod forward;
 mod health;
 mod health_probe;
 mod health_state;

@@ -1,6 +1,7 @@
 //! The monitor: one thread that waits for everything about one container, and does one small thing after another.
 
 use crate::container::Container;
+use crate::forward::{self, Forwarder};
 use crate::health::{Health, HealthSource};
 use crate::peer::Peer;
 use crate::protocol::Event;
@@ -37,6 +38,8 @@ pub(crate) struct Monitor {
     pub(crate) ended_execs: VecDeque<(String, i32)>,
     /// What is kept for as long as the container runs.
     pub(crate) held: Vec<OwnedFd>,
+    /// Serves ports of the host that the kernel can't lead to it.
+    pub(crate) forwarder: Option<Forwarder>,
     /// A start has failed: there is nothing more to do.
     pub(crate) failed: bool,
     events: Vec<Event>,
@@ -55,6 +58,7 @@ enum Token {
     Exec(usize, Source),
     Health(HealthSource),
     Names(naru_dns::Source),
+    Forward(forward::Source),
 }
 
 /// Everything that is waited for at once.
@@ -114,7 +118,8 @@ impl Monitor {
         let idle = self.stretched.then(|| Instant::now() + IDLE);
         let health = self.health.as_ref().map(Health::deadline);
         let names = self.container.as_ref().and_then(|c| c.names.as_ref()?.deadline());
-        sessions.filter_map(Session::deadline).chain(idle).chain(health).chain(names).min()
+        let forward = self.forwarder.as_ref().and_then(|f| f.deadline(Instant::now()));
+        sessions.filter_map(Session::deadline).chain(idle).chain(health).chain(names).chain(forward).min()
     }
 
     fn poll(&self, timeout: Option<&Timespec>) -> Vec<(Token, PollFlags)> {
@@ -135,6 +140,9 @@ impl Monitor {
         if let Some(health) = &self.health {
             health.watch(&mut |source, fd, flags| waits.add(Token::Health(source), fd, flags));
         }
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.watch(&mut |source, fd, flags| waits.add(Token::Forward(source), fd, flags));
+        }
         for (at, exec) in self.execs.iter().enumerate() {
             exec.watch(&mut |source, fd, flags| waits.add(Token::Exec(at, source), fd, flags));
         }
@@ -153,6 +161,11 @@ impl Monitor {
             Token::Health(source) => {
                 if let Some(health) = &mut self.health {
                     health.handle(source, flags, &mut self.chunk);
+                }
+            }
+            Token::Forward(source) => {
+                if let Some(forwarder) = &mut self.forwarder {
+                    forwarder.handle(source, &mut self.chunk);
                 }
             }
             Token::Names(source) => {
@@ -202,6 +215,9 @@ impl Monitor {
         if let Some(names) = self.container.as_mut().and_then(|c| c.names.as_mut()) {
             names.settle(now);
         }
+        if let Some(forwarder) = &mut self.forwarder {
+            forwarder.settle(now, &mut self.chunk);
+        }
         if let (Some(health), Some(container)) = (&mut self.health, &self.container) {
             health.tend(container, now, &mut self.events);
         }
@@ -242,6 +258,7 @@ impl Monitor {
         self.execs.iter_mut().for_each(Session::reap);
         self.tell_ended_execs(|_| true);
         self.held.clear();
+        self.forwarder = None;
         let Some(container) = &mut self.container else { return };
         let record = container.end(exit_code, self.health.take().as_ref());
         container.main.set_told();

@@ -17,9 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The newest version of this protocol; an engine speaks it and every older one that it may meet.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// The version that [`Request::Resolve`] came with.
 pub const RESOLVE_VERSION: u32 = 2;
+/// The version that [`Request::Forward`] came with.
+pub const FORWARD_VERSION: u32 = 3;
 /// The longest frame accepted, in bytes.
 pub const FRAME_LIMIT: usize = 16 << 20;
 /// The socket's name in the container's run folder.
@@ -73,6 +75,10 @@ pub enum Request {
     /// Keep what comes with this until the container has ended, in place of what was kept before: the host's ports that lead to it.
     /// {any number}
     Hold,
+    /// Pass on what comes at sockets of the host, until the container has ended, in place of what was served before. {a bound or
+    /// listening socket for each}; without descriptors, the same number of sockets that are there already lead elsewhere. Since
+    /// [`FORWARD_VERSION`].
+    Forward(Vec<ForwardTo>),
     /// Set a terminal's size.
     Resize {
         /// The exec, or the container itself.
@@ -91,6 +97,25 @@ pub enum Request {
     },
     /// Serve names in the container's network namespace from now on, or serve others than before. Since [`RESOLVE_VERSION`].
     Resolve(Box<Resolver>),
+}
+
+/// Where what comes at a socket is passed on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardTo {
+    /// What is spoken there.
+    pub transport: Transport,
+    /// The container's address and port.
+    pub address: SocketAddr,
+}
+
+/// A transport protocol that can be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// A stream: the socket listens.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// Everything a monitor needs to start its container.

@@ -1,9 +1,12 @@
 //! What engines ask, and the answers.
 
 use crate::container::{Container, Facts};
+use crate::forward::Forwarder;
 use crate::monitor::Monitor;
 use crate::peer::Peer;
-use crate::protocol::{Attach, ExecRequest, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest};
+use crate::protocol::{
+    Attach, ExecRequest, ForwardTo, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest,
+};
 use crate::session::Session;
 use naru_base::Class;
 use naru_dns::Resolver;
@@ -26,6 +29,7 @@ impl Monitor {
                 self.held = descriptors;
                 (Response::Done, Vec::new())
             }
+            Request::Forward(to) => (self.forward(to, descriptors), Vec::new()),
             Request::Resize { exec, rows, columns } => (self.resize(exec.as_deref(), rows, columns), Vec::new()),
             Request::Signal { exec, signal } => (self.signal(exec.as_deref(), signal), Vec::new()),
             Request::Resolve(resolver) => (self.resolve(*resolver), Vec::new()),
@@ -48,6 +52,22 @@ impl Monitor {
             health: self.health.as_ref().map(|h| h.state().clone()),
         };
         (Response::Hello(Box::new(state)), container.network_namespace().into_iter().collect())
+    }
+
+    fn forward(&mut self, to: Vec<ForwardTo>, sockets: Vec<OwnedFd>) -> Response {
+        if to.is_empty() {
+            self.forwarder = None;
+            return Response::Done;
+        }
+        match &mut self.forwarder {
+            Some(forwarder) if sockets.is_empty() => forwarder.turn(to),
+            forwarder if sockets.len() == to.len() => match Forwarder::new(sockets, to) {
+                Ok(new) => *forwarder = Some(new),
+                Err(errno) => return failed(Class::System, &format!("cannot serve its ports: {errno}")),
+            },
+            _ => return failed(Class::InvalidParameter, "a port's socket is missing"),
+        }
+        Response::Done
     }
 
     fn start(&mut self, request: StartRequest, descriptors: Vec<OwnedFd>) -> Response {

@@ -18,6 +18,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Descriptors of one message (`SCM_MAX_FD` is 253).
 const TOGETHER: usize = 128;
+/// Connections that may wait to be taken.
+const BACKLOG: i32 = 128;
+/// Bytes of datagrams that may wait; the kernel caps it.
+const ROOM: usize = 256 << 10;
 /// `TCP_LISTEN` in /proc/net/tcp.
 const LISTENS: &str = "0A";
 
@@ -40,43 +44,26 @@ impl HeldPorts {
         Ok(Self { sender, keeper, new: Vec::new() })
     }
 
-    /// Holds a port, or any that is free for 0; which one. On a kernel without SCTP, its ports can't be held, and are
-    /// taken for free.
+    /// Holds a port, or any that is free for 0; which one. As [`bind_port`] and [`HeldPorts::keep`].
     ///
     /// # Errors
-    /// As bind(2): `EADDRINUSE` for a port that somebody has, `EADDRNOTAVAIL` for an address that is not the host's.
+    /// As [`bind_port`].
     pub fn hold(&mut self, protocol: Protocol, address: IpAddr, port: u16) -> std::result::Result<u16, Errno> {
-        let (kind, number) = match protocol {
-            Protocol::Tcp => (SocketType::STREAM, None),
-            Protocol::Udp => (SocketType::DGRAM, None),
-            Protocol::Sctp => (SocketType::STREAM, Some(rustix::net::ipproto::SCTP)),
-        };
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = match socket_with(family, kind, SocketFlags::CLOEXEC, number) {
-            Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp && port != 0 => {
-                return Ok(port);
-            }
-            other => other?,
-        };
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        match protocol {
-            // What a server that has ended left behind is no hindrance; but nobody may share the port afterwards.
-            Protocol::Tcp => sockopt::set_socket_reuseaddr(&socket, true)?,
-            // What arrives while the rules are gone is not kept.
-            _ => sockopt::set_socket_recv_buffer_size(&socket, 0)?,
-        }
-        rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
-        if protocol == Protocol::Tcp {
-            sockopt::set_socket_reuseaddr(&socket, false)?;
-        }
-        let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?.port();
+        let (port, socket) = bind_port(protocol, address, port)?;
+        socket.map_or(Ok(()), |socket| self.keep(socket))?;
+        Ok(port)
+    }
+
+    /// Holds the port of a socket.
+    ///
+    /// # Errors
+    /// As sendmsg(2).
+    pub fn keep(&mut self, socket: OwnedFd) -> std::result::Result<(), Errno> {
         self.new.push(socket);
         if self.new.len() == TOGETHER {
             self.put_away()?;
         }
-        Ok(bound)
+        Ok(())
     }
 
     fn put_away(&mut self) -> std::result::Result<(), Errno> {
@@ -102,6 +89,59 @@ impl HeldPorts {
         }
         Ok(self.keeper)
     }
+}
+
+/// Binds a port, or any that is free for 0; which one, and its socket, which does nothing. On a kernel without SCTP its ports have no
+/// socket, and are taken for free.
+///
+/// # Errors
+/// As bind(2): `EADDRINUSE` for a port that somebody has, `EADDRNOTAVAIL` for an address that is not the host's.
+pub fn bind_port(protocol: Protocol, address: IpAddr, port: u16) -> std::result::Result<(u16, Option<OwnedFd>), Errno> {
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, None),
+        Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::Sctp => (SocketType::STREAM, Some(rustix::net::ipproto::SCTP)),
+    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = match socket_with(family, kind, SocketFlags::CLOEXEC, number) {
+        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp && port != 0 => {
+            return Ok((port, None));
+        }
+        other => other?,
+    };
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    match protocol {
+        // What a server that has ended left behind is no hindrance; but nobody may share the port afterwards.
+        Protocol::Tcp => sockopt::set_socket_reuseaddr(&socket, true)?,
+        // What arrives while the rules are gone is not kept.
+        _ => sockopt::set_socket_recv_buffer_size(&socket, 0)?,
+    }
+    rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
+    if protocol == Protocol::Tcp {
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+    }
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?.port();
+    Ok((bound, Some(socket)))
+}
+
+/// Makes a bound socket of TCP or UDP one that is answered at: it listens, takes datagrams, and never blocks.
+///
+/// # Errors
+/// As listen(2).
+pub fn serve_port(protocol: Protocol, socket: &OwnedFd) -> std::result::Result<(), Errno> {
+    rustix::io::ioctl_fionbio(socket, true)?;
+    match protocol {
+        Protocol::Tcp => rustix::net::listen(socket, BACKLOG),
+        // Bound without room for datagrams.
+        _ => sockopt::set_socket_recv_buffer_size(socket, ROOM),
+    }
+}
+
+/// Whether this host has IPv6 for us: whether its loopback address can be bound.
+pub fn has_ipv6() -> bool {
+    bind_port(Protocol::Udp, Ipv6Addr::LOCALHOST.into(), 0).is_ok()
 }
 
 /// Who listens on a port, as `name, process 123`. None when that can't be seen.

@@ -192,6 +192,7 @@ impl HostNet {
             ports: firewall.ports.iter().cloned().collect(),
             gate: firewall.gate.clone(),
             close_forwarding: firewall.close_forwarding,
+            ipv6: self.ipv6,
         };
         firewall.nft.replace(&table, &rules)?;
         firewall.made = true;

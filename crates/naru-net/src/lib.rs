@@ -32,7 +32,7 @@ mod subnet6;
 mod sysctl;
 
 pub use error::{Error, Result};
-pub use hold::{HeldPorts, port_user};
+pub use hold::{HeldPorts, bind_port, has_ipv6, port_user, serve_port};
 pub use host::{HostNet, LiveEndpoint, Removed};
 pub use instance::Instance;
 pub use mac::Mac;

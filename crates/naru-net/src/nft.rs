@@ -22,6 +22,8 @@ use crate::netlink::Socket;
 const FAMILY_INET: u8 = 1;
 /// `NFPROTO_IPV4`.
 const FAMILY_IPV4: u8 = 2;
+/// `NFPROTO_IPV6`.
+const FAMILY_IPV6: u8 = 10;
 /// `NFNL_SUBSYS_NFTABLES` in a message kind.
 const SUBSYSTEM: u16 = 10 << 8;
 

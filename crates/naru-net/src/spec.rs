@@ -324,17 +324,17 @@ impl Protocol {
     }
 }
 
-/// A port of the host that leads to a port of a container.
+/// A port of the host that leads to a port of a container, of the same family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Published {
     /// TCP, UDP or SCTP.
     pub protocol: Protocol,
-    /// The host's address; `0.0.0.0` for all of them.
-    pub host_ip: Ipv4Addr,
+    /// The host's address; `0.0.0.0` or `::` for all of the family.
+    pub host_ip: IpAddr,
     /// The host's port.
     pub host_port: u16,
     /// The container's address.
-    pub container_ip: Ipv4Addr,
+    pub container_ip: IpAddr,
     /// The container's port.
     pub container_port: u16,
 }

@@ -10,22 +10,36 @@
 
 use super::{HostNet, lock};
 use crate::nft::RuleWatch;
-use crate::{Result, sysctl};
+use crate::{Published, Result, sysctl};
 
 impl HostNet {
-    /// Makes the pair unless it is there; the number of the end into which packets go.
-    pub(super) fn ensure_gate(&self) -> Result<u32> {
+    /// Makes the pair unless it is there, and opens it for IPv6 when one of `ports` needs that; the number of the end into which
+    /// packets go.
+    pub(super) fn ensure_gate<'a>(&self, ports: impl IntoIterator<Item = &'a Published>) -> Result<u32> {
         let (into, out) = (self.instance.gate_in(), self.instance.gate());
         let alias = self.instance.alias("gate");
         let mut rtnl = lock(&self.rtnl);
-        let index = match (rtnl.link(&into)?, rtnl.link(&out)?) {
-            (Some(into), Some(_)) => into.index,
+        let (index, new) = match (rtnl.link(&into)?, rtnl.link(&out)?) {
+            (Some(into), Some(_)) => (into.index, false),
             // Half a pair is no pair: somebody else has one of the names.
-            _ => rtnl.create_gate(&into, &out, &alias)?,
+            _ => (rtnl.create_gate(&into, &out, &alias)?, true),
         };
         if self.ipv6 {
+            let needed = ports.into_iter().any(|p| p.host_ip.is_ipv6());
             for name in [&into, &out] {
-                sysctl::ensure(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+                let conf = format!("ipv6/conf/{name}");
+                // No address of its own, and nothing learnt from the link.
+                sysctl::ensure(&format!("{conf}/addr_gen_mode"), "1")?;
+                sysctl::ensure(&format!("{conf}/accept_ra"), "0")?;
+                if needed {
+                    sysctl::ensure(&format!("{conf}/disable_ipv6"), "0")?;
+                } else if new {
+                    sysctl::ensure(&format!("{conf}/disable_ipv6"), "1")?;
+                }
+            }
+            if needed {
+                sysctl::ensure(&format!("ipv6/conf/{out}/forwarding"), "1")?;
+                rtnl.add_link_local_route(index)?;
             }
         }
         // The source of what comes out is not behind this interface. 2 is "behind any", and wins over a stricter setting for all.
@@ -52,8 +66,8 @@ impl HostNet {
         if !watch.lost(&table, own) {
             return Ok(false);
         }
-        let needed = !lock(&self.firewall).ports.is_empty();
-        let gate = if needed { Some(self.ensure_gate()?) } else { None };
+        let ports = lock(&self.firewall).ports.clone();
+        let gate = if ports.is_empty() { None } else { Some(self.ensure_gate(&ports)?) };
         let mut firewall = lock(&self.firewall);
         firewall.gate.into = gate.or(firewall.gate.into);
         firewall.made = false;

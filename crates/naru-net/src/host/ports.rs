@@ -1,9 +1,9 @@
 //! Published ports: elements of maps.
 
 use super::{HostNet, lock};
-use crate::{Published, Result, sysctl};
+use crate::{Published, Result, Subnet, sysctl};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 impl HostNet {
     /// Publishes ports of an endpoint, all or none: the host's ports lead to the container, for other hosts, for the host
@@ -18,13 +18,14 @@ impl HostNet {
         if ports.is_empty() {
             return Ok(());
         }
-        if ports.iter().any(|p| p.host_ip == Ipv4Addr::UNSPECIFIED || p.host_ip.is_loopback()) {
+        if ports.iter().any(|p| p.host_ip.is_ipv4() && (p.host_ip.is_unspecified() || p.host_ip.is_loopback())) {
             self.route_loopback(ports)?;
         }
-        let gate = self.ensure_gate()?;
+        let gate = self.ensure_gate(ports)?;
         let mut firewall = lock(&self.firewall);
         if let Some(taken) = ports.iter().find(|p| firewall.ports.iter().any(|o| clash(o, p))) {
-            let text = format!("Bind for {}:{} failed: port is already allocated", taken.host_ip, taken.host_port);
+            let address = std::net::SocketAddr::new(taken.host_ip, taken.host_port);
+            let text = format!("Bind for {address} failed: port is already allocated");
             return Err(naru_base::Error::conflict(text));
         }
         if firewall.gate.into != Some(gate) {
@@ -58,9 +59,9 @@ impl HostNet {
         if known.is_empty() {
             return Ok(());
         }
-        let left = |ip: &Ipv4Addr| firewall.ports.iter().any(|p| p.container_ip == *ip);
-        let gone: BTreeSet<Ipv4Addr> = known.iter().map(|p| p.container_ip).filter(|ip| !left(ip)).collect();
-        let gone: Vec<Ipv4Addr> = gone.into_iter().collect();
+        let left = |ip: &IpAddr| firewall.ports.iter().any(|p| p.container_ip == *ip);
+        let gone: BTreeSet<IpAddr> = known.iter().map(|p| p.container_ip).filter(|ip| !left(ip)).collect();
+        let gone: Vec<IpAddr> = gone.into_iter().collect();
         Ok(self.change_rules(&mut firewall, |nft, table| nft.remove_ports(table, &known, &gone))?)
     }
 
@@ -70,7 +71,7 @@ impl HostNet {
         let bridges: Vec<String> = {
             let live = lock(&self.live);
             live.values()
-                .filter(|l| l.subnet().is_some_and(|s| ports.iter().any(|p| s.contains(p.container_ip))))
+                .filter(|l| l.subnet().is_some_and(|s| ports.iter().any(|p| is_in(s, p.container_ip))))
                 .map(|l| l.spec.bridge_name.clone())
                 .collect()
         };
@@ -78,11 +79,14 @@ impl HostNet {
     }
 }
 
+fn is_in(subnet: Subnet, address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(ip) if subnet.contains(ip))
+}
+
 /// Whether two published ports would take the same packets.
 fn clash(a: &Published, b: &Published) -> bool {
-    let any = Ipv4Addr::UNSPECIFIED;
-    (a.protocol, a.host_port) == (b.protocol, b.host_port)
-        && (a.host_ip == b.host_ip || a.host_ip == any || b.host_ip == any)
+    (a.protocol, a.host_port, a.host_ip.is_ipv4()) == (b.protocol, b.host_port, b.host_ip.is_ipv4())
+        && (a.host_ip == b.host_ip || a.host_ip.is_unspecified() || b.host_ip.is_unspecified())
 }
 
 #[cfg(test)]
@@ -96,7 +100,7 @@ mod tests {
             protocol,
             host_ip: host_ip.into(),
             host_port,
-            container_ip: Ipv4Addr::new(172, 17, 0, 2),
+            container_ip: [172, 17, 0, 2].into(),
             container_port: 80,
         };
         let any = port([0, 0, 0, 0], 80, Protocol::Tcp);

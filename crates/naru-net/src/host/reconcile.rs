@@ -37,7 +37,8 @@ impl HostNet {
     /// Only when the kernel can't be asked at all; failures of single steps are in [`Removed::failures`].
     pub fn reconcile(&self, networks: &[NetworkSpec], endpoints: &[LiveEndpoint]) -> naru_base::Result<Removed> {
         let mut removed = Removed::default();
-        let gate = match endpoints.iter().any(|e| !e.ports.is_empty()).then(|| self.ensure_gate()) {
+        let published = || endpoints.iter().flat_map(|e| &e.ports);
+        let gate = match published().next().map(|_| self.ensure_gate(published())) {
             Some(Err(e)) => {
                 removed.failures.push(e.to_string());
                 None

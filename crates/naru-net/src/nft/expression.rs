@@ -1,7 +1,8 @@
 //! Rules as lists of expressions (linux/netfilter/nf_tables.h), in the forms that the nft program can print.
 
+use super::transaction::Family;
 use crate::netlink::Attrs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A register: 1 to 4 are of 16 bytes, 8 to 23 of 4 bytes in the same memory (so 8 is the start of 1, 9 follows).
 type Register = u32;
@@ -10,8 +11,9 @@ type Register = u32;
 const FIRST: Register = 1;
 const FIRST_4: Register = 9;
 const FIRST_8: Register = 10;
-/// The second register of 16 bytes, behind the first.
+/// The second register of 16 bytes, behind the first; its second 4-byte part.
 const SECOND: Register = 2;
+const SECOND_4: Register = 13;
 /// The verdict register.
 const VERDICT: Register = 0;
 
@@ -41,11 +43,13 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Where its address is in an IPv4 header.
-    fn offset(self) -> u32 {
-        match self {
-            Self::Source => 12,
-            Self::Destination => 16,
+    /// Where its address is in an IP header.
+    fn offset(self, family: Family) -> u32 {
+        match (self, family) {
+            (Self::Source, Family::V4) => 12,
+            (Self::Destination, Family::V4) => 16,
+            (Self::Source, Family::V6) => 8,
+            (Self::Destination, Family::V6) => 24,
         }
     }
 }
@@ -197,19 +201,43 @@ impl Rule {
 
     /// The address is in the set.
     pub fn address_in(self, end: End, set: &str) -> Self {
-        self.payload(1, end.offset(), 4, FIRST).lookup(set, false)
+        self.payload(1, end.offset(Family::V4), 4, FIRST).lookup(set, false)
     }
 
     /// (source address, destination address) is in the set.
-    pub fn addresses_in(self, set: &str) -> Self {
-        self.payload(1, End::Source.offset(), 4, FIRST)
-            .payload(1, End::Destination.offset(), 4, FIRST_4)
+    pub fn addresses_in(self, family: Family, set: &str) -> Self {
+        let (length, second) = match family {
+            Family::V4 => (4, FIRST_4),
+            Family::V6 => (16, SECOND),
+        };
+        self.payload(1, End::Source.offset(family), length, FIRST)
+            .payload(1, End::Destination.offset(family), length, second)
             .lookup(set, false)
     }
 
-    /// The address is a loopback one (127.0.0.0/8).
-    pub fn loopback(self, end: End) -> Self {
-        self.payload(1, end.offset(), 1, FIRST).compare(Compare::Equal, vec![127])
+    /// The address is a loopback one: in 127.0.0.0/8, or ::1.
+    pub fn loopback(self, family: Family, end: End) -> Self {
+        let at = end.offset(family);
+        match family {
+            Family::V4 => self.payload(1, at, 1, FIRST).compare(Compare::Equal, vec![127]),
+            Family::V6 => {
+                self.payload(1, at, 16, FIRST).compare(Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec())
+            }
+        }
+    }
+
+    /// The IPv6 address is one of the link only (fe80::/10).
+    pub fn link_local6(self, end: End) -> Self {
+        let mask = vec![
+            (1, Value::Number(FIRST)),
+            (2, Value::Number(FIRST)),
+            (3, Value::Number(2)),
+            (4, Value::Data(vec![0xff, 0xc0])),
+            (5, Value::Data(vec![0; 2])),
+        ];
+        self.payload(1, end.offset(Family::V6), 2, FIRST)
+            .with("bitwise", mask)
+            .compare(Compare::Equal, vec![0xfe, 0x80])
     }
 
     /// The packet is of a connection that was let through before, or one that came out of such.
@@ -240,8 +268,8 @@ impl Rule {
     }
 
     /// (address, protocol, port) of the destination is in the set.
-    pub fn destination_in(self, set: &str) -> Self {
-        self.destination().lookup(set, false)
+    pub fn destination_in(self, family: Family, set: &str) -> Self {
+        self.destination(family).lookup(set, false)
     }
 
     /// (protocol, port) of the destination is in the set.
@@ -249,10 +277,14 @@ impl Rule {
         self.port().lookup(set, false)
     }
 
-    fn destination(self) -> Self {
-        self.payload(1, End::Destination.offset(), 4, FIRST)
-            .meta(Meta::TransportProtocol, FIRST_4)
-            .payload(2, 2, 2, FIRST_8)
+    fn destination(self, family: Family) -> Self {
+        let (length, protocol, port) = match family {
+            Family::V4 => (4, FIRST_4, FIRST_8),
+            Family::V6 => (16, SECOND, SECOND_4),
+        };
+        self.payload(1, End::Destination.offset(family), length, FIRST)
+            .meta(Meta::TransportProtocol, protocol)
+            .payload(2, 2, 2, port)
     }
 
     fn port(self) -> Self {
@@ -283,30 +315,38 @@ impl Rule {
     }
 
     /// Sends a copy, which no connection is kept for, by the interface numbered `device` towards `to`.
-    pub fn copy_to(self, to: Ipv4Addr, device: u32) -> Self {
+    pub fn copy_to(self, to: IpAddr, device: u32) -> Self {
         let load = |register, data: &[u8]| vec![(1, Value::Number(register)), (2, Value::Data(data.to_vec()))];
-        self.with("immediate", load(FIRST, &to.octets()))
+        let to = match to {
+            IpAddr::V4(to) => to.octets().to_vec(),
+            IpAddr::V6(to) => to.octets().to_vec(),
+        };
+        self.with("immediate", load(FIRST, &to))
             .with("immediate", load(SECOND, &device.to_ne_bytes()))
             .with("dup", vec![(1, Value::Number(FIRST)), (2, Value::Number(SECOND))])
     }
 
     /// Rewrites the destination to what the map holds for (address, protocol, port), if anything. Ends the rule.
-    pub fn redirect_by_address(self, map: &str) -> Self {
-        self.destination().map(map).destination_nat()
+    pub fn redirect_by_address(self, family: Family, map: &str) -> Self {
+        self.destination(family).map(map).destination_nat(family)
     }
 
     /// Rewrites the destination to what the map holds for (protocol, port), if anything. Ends the rule.
-    pub fn redirect_by_port(self, map: &str) -> Self {
-        self.port().map(map).destination_nat()
+    pub fn redirect_by_port(self, family: Family, map: &str) -> Self {
+        self.port().map(map).destination_nat(family)
     }
 
-    fn destination_nat(self) -> Self {
+    fn destination_nat(self, family: Family) -> Self {
         const DNAT: u32 = 1;
+        let (number, port) = match family {
+            Family::V4 => (NFPROTO_IPV4, FIRST_4),
+            Family::V6 => (NFPROTO_IPV6, SECOND),
+        };
         let attributes = vec![
             (1, Value::Number(DNAT)),
-            (2, Value::Number(u32::from(NFPROTO_IPV4))),
+            (2, Value::Number(u32::from(number))),
             (3, Value::Number(FIRST)),
-            (5, Value::Number(FIRST_4)),
+            (5, Value::Number(port)),
         ];
         self.with("nat", attributes)
     }

@@ -2,7 +2,7 @@
 //! listens at another port, to which questions for 53 are led.
 
 use super::Nft;
-use super::transaction::{Element, Hook, Set, Transaction, Type};
+use super::transaction::{Element, Family, Hook, Set, Transaction, Type};
 use crate::Result;
 use crate::nft::expression::Rule;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ impl Nft {
         transaction.add_table();
         transaction.add_set(&SERVERS);
         transaction.add_chain("output", Some(OUTPUT));
-        transaction.add_rule("output", &Rule::new().ipv4().redirect_by_address(SERVERS.name));
+        transaction.add_rule("output", &Rule::new().ipv4().redirect_by_address(Family::V4, SERVERS.name));
         let elements: Vec<Element> = PROTOCOLS
             .iter()
             .map(|protocol| Element {

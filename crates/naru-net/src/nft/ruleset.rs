@@ -13,11 +13,11 @@
 //! strangers                         answers, other bridges; all else is dropped (only when the engine turned forwarding on)
 //! ```
 //!
-//! and, in a table of the same name for IPv4 alone, because `dup` is only there:
+//! and, in a table of the same name for each family alone, because `dup` is only there:
 //!
 //! ```text
 //! gate         input, after all     a connection's first packet for a published port goes through the gate (see `host::gate`)
-//! uncut        output, raw          a copy on its way into the gate may be cut into fragments, as its datagram was
+//! uncut        output, raw          a copy on its way into the gate may be cut into fragments, as its datagram was (IPv4)
 //! ```
 //!
 //! A packet that another table drops stays dropped: nftables' accept only ends the chain that says it. So the host's own
@@ -25,11 +25,11 @@
 
 use super::Nft;
 use super::expression::{End, Interface, Rule, Verdict};
-use super::transaction::{Element, Hook, Set, Transaction, Type};
+use super::transaction::{Element, Family, Hook, Set, Transaction, Type};
 use crate::{Published, Result, Subnet};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
@@ -50,6 +50,8 @@ const GATE: Hook = Hook { kind: "filter", number: INPUT, priority: 300 };
 const UNCUT: Hook = Hook { kind: "filter", number: OUTPUT, priority: -300 };
 /// An address that is nobody's (RFC 7600's range): the copy's next hop, which the gate's pair has no need to look for.
 const BEHIND_THE_GATE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
+/// The same for IPv6, of the link only: the gate's way in has a route there.
+const BEHIND_THE_GATE6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
 
 /// The chain that drops packets between interfaces of which none is ours; it is there only when it shall.
 pub(crate) const STRANGERS: &str = "strangers";
@@ -77,9 +79,32 @@ const PORTS_ANY: Set = Set {
     interval: false,
 };
 
-/// The sets beside the maps, in the table of IPv4 alone: the same keys.
-const GATED: Set = Set { data: None, ..PORTS };
-const GATED_ANY: Set = Set { data: None, ..PORTS_ANY };
+const SELVES6: Set = Set { name: "selves6", key: &[Type::Ipv6, Type::Ipv6], data: None, interval: false };
+const PORTS6: Set = Set {
+    name: "ports6",
+    key: &[Type::Ipv6, Type::Protocol, Type::Port],
+    data: Some(&[Type::Ipv6, Type::Port]),
+    interval: false,
+};
+const PORTS6_ANY: Set =
+    Set { name: "ports6-any", key: PORTS_ANY.key, data: Some(&[Type::Ipv6, Type::Port]), interval: false };
+
+/// The sets of one family.
+struct Maps {
+    by_address: Set,
+    by_port: Set,
+    selves: Set,
+}
+
+const MAPS: Maps = Maps { by_address: PORTS, by_port: PORTS_ANY, selves: SELVES };
+const MAPS6: Maps = Maps { by_address: PORTS6, by_port: PORTS6_ANY, selves: SELVES6 };
+
+fn maps(family: Family) -> &'static Maps {
+    match family {
+        Family::V4 => &MAPS,
+        Family::V6 => &MAPS6,
+    }
+}
 
 /// The gate, as the rules name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +146,14 @@ pub struct Rules {
     /// Drop forwarded packets that have nothing to do with our bridges: for a host that forwarded nothing before the engine
     /// turned forwarding on.
     pub close_forwarding: bool,
+    /// The kernel has IPv6.
+    pub ipv6: bool,
+}
+
+impl Rules {
+    fn families(&self) -> &'static [Family] {
+        if self.ipv6 { &Family::BOTH } else { &[Family::V4] }
+    }
 }
 
 impl Nft {
@@ -133,17 +166,22 @@ impl Nft {
         transaction.add_table();
         transaction.delete_table();
         transaction.add_table();
-        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &MASQUERADED6, &SELVES, &PORTS, &PORTS_ANY] {
+        for set in [&BRIDGES, &INTERNAL, &TALKING, &SUBNETS, &MASQUERADED6] {
             transaction.add_set(set);
+        }
+        for maps in [&MAPS, &MAPS6] {
+            [&maps.selves, &maps.by_address, &maps.by_port].iter().for_each(|set| transaction.add_set(set));
         }
         add_chains(&mut transaction, rules.close_forwarding);
         add_rules(&mut transaction, rules);
-        transaction.for_ipv4(|t| {
-            t.add_table();
-            t.delete_table();
-            t.add_table();
-            add_gate(t, &rules.gate);
-        });
+        for family in rules.families() {
+            transaction.for_family(*family, |t| {
+                t.add_table();
+                t.delete_table();
+                t.add_table();
+                add_gate(t, *family, &rules.gate);
+            });
+        }
         for network in &rules.networks {
             network_elements(network).iter().for_each(|(set, e)| transaction.add_elements(set, e));
         }
@@ -185,12 +223,15 @@ impl Nft {
     ///
     /// # Errors
     /// `EEXIST` when one of them leads elsewhere, `ENOENT` when somebody has deleted the table.
-    pub fn remove_ports(&mut self, table: &str, ports: &[Published], gone: &[Ipv4Addr]) -> Result<()> {
+    pub fn remove_ports(&mut self, table: &str, ports: &[Published], gone: &[IpAddr]) -> Result<()> {
         let mut transaction = Transaction::new(table);
-        transaction.delete_elements(SELVES.name, &selves(gone.iter().copied()));
-        for (set, elements) in port_elements(ports) {
-            transaction.delete_elements(set, &elements);
-            transaction.for_ipv4(|t| t.delete_elements(set, &gated(elements)));
+        for family in Family::BOTH {
+            transaction.delete_elements(maps(family).selves.name, &selves(family, gone.iter().copied()));
+            for (set, elements) in port_elements(family, ports) {
+                transaction.delete_elements(set, &elements);
+                // An empty one is not sent: the family's own table may not be there.
+                transaction.for_family(family, |t| t.delete_elements(set, &gated(elements)));
+            }
         }
         transaction.commit(self)
     }
@@ -201,10 +242,12 @@ impl Nft {
     /// As the kernel says.
     pub fn delete_table(&mut self, table: &str) -> Result<()> {
         let mut transaction = Transaction::new(table);
-        transaction.for_ipv4(|t| {
-            t.add_table();
-            t.delete_table();
-        });
+        for family in Family::BOTH {
+            transaction.for_family(family, |t| {
+                t.add_table();
+                t.delete_table();
+            });
+        }
         match transaction.commit_deletion(self) {
             Err(e) if e.errno() == Some(Errno::NOENT) => Ok(()),
             other => other,
@@ -230,33 +273,61 @@ fn add_chains(transaction: &mut Transaction<'_>, close_forwarding: bool) {
 }
 
 /// The chain that hands over to the gate what the host has let in.
-fn add_gate(transaction: &mut Transaction<'_>, gate: &GateRules) {
-    transaction.add_set(&GATED);
-    transaction.add_set(&GATED_ANY);
+fn add_gate(transaction: &mut Transaction<'_>, family: Family, gate: &GateRules) {
+    // The maps' keys.
+    let by_address = Set { data: None, ..maps(family).by_address };
+    let by_port = Set { data: None, ..maps(family).by_port };
+    transaction.add_set(&by_address);
+    transaction.add_set(&by_port);
     transaction.add_chain("gate", Some(GATE));
     let Some(into) = gate.into else { return };
-    let rules = [
-        // Nothing that has come out of it goes in again.
-        Rule::new().interface_is(Interface::Input, &gate.out).verdict(Verdict::Drop),
-        Rule::new().new_connection().destination_in(GATED.name).copy_to(BEHIND_THE_GATE, into).verdict(Verdict::Drop),
-        Rule::new().new_connection().port_in(GATED_ANY.name).copy_to(BEHIND_THE_GATE, into).verdict(Verdict::Drop),
-    ];
-    rules.iter().for_each(|rule| transaction.add_rule("gate", rule));
+    let behind = match family {
+        Family::V4 => IpAddr::V4(BEHIND_THE_GATE),
+        Family::V6 => IpAddr::V6(BEHIND_THE_GATE6),
+    };
+    // Nothing that has come out of it goes in again.
+    transaction.add_rule("gate", &Rule::new().interface_is(Interface::Input, &gate.out).verdict(Verdict::Drop));
+    if family == Family::V6 {
+        // The host's own connections to ::1, and an address of the link only, are not forwarded: who holds the port serves them.
+        transaction.add_rule("gate", &Rule::new().interface_is(Interface::Input, "lo").verdict(Verdict::Accept));
+        for end in [End::Source, End::Destination] {
+            transaction.add_rule("gate", &Rule::new().link_local6(end).verdict(Verdict::Accept));
+        }
+    }
+    for rule in [
+        Rule::new().new_connection().destination_in(family, by_address.name),
+        Rule::new().new_connection().port_in(by_port.name),
+    ] {
+        transaction.add_rule("gate", &rule.copy_to(behind, into).verdict(Verdict::Drop));
+    }
+    if family == Family::V6 {
+        return;
+    }
     // `dup` forbids it, and a datagram that came in fragments would be refused.
     transaction.add_chain("uncut", Some(UNCUT));
     transaction.add_rule("uncut", &Rule::new().interface_is(Interface::Output, &gate.way_in).udp().may_fragment());
 }
 
-fn selves(addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<Element> {
-    addresses.map(|a| element([a.octets(), a.octets()].concat())).collect()
+fn selves(family: Family, addresses: impl Iterator<Item = IpAddr>) -> Vec<Element> {
+    let own = addresses.filter(|a| Family::of(*a) == family);
+    own.map(|a| element([octets(a), octets(a)].concat())).collect()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 fn add_ports(transaction: &mut Transaction<'_>, ports: &[Published]) {
-    let containers: BTreeSet<Ipv4Addr> = ports.iter().map(|p| p.container_ip).collect();
-    transaction.add_elements(SELVES.name, &selves(containers.into_iter()));
-    for (set, elements) in port_elements(ports) {
-        transaction.add_elements(set, &elements);
-        transaction.for_ipv4(|t| t.add_elements(set, &gated(elements)));
+    let containers: BTreeSet<IpAddr> = ports.iter().map(|p| p.container_ip).collect();
+    for family in Family::BOTH {
+        transaction.add_elements(maps(family).selves.name, &selves(family, containers.iter().copied()));
+        for (set, elements) in port_elements(family, ports) {
+            transaction.add_elements(set, &elements);
+            transaction.for_family(family, |t| t.add_elements(set, &gated(elements)));
+        }
     }
 }
 
@@ -272,12 +343,17 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
     let bridges = BRIDGES.name;
     let gate = all.gate.out.as_str();
     let mut rules: Vec<(&str, Rule)> = vec![
-        ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(End::Destination).verdict(Drop)),
+        ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(Family::V4, End::Destination).verdict(Drop)),
         ("publish", Rule::new().interface_in(Input, bridges).verdict(Jump("to-container"))),
         ("publish", Rule::new().interface_is(Input, gate).verdict(Jump("to-container"))),
+        // No kernel routes from ::1 to elsewhere: who holds the port answers there.
+        ("publish-host", Rule::new().ipv6().loopback(Family::V6, End::Destination).verdict(Accept)),
         ("publish-host", Rule::new().verdict(Jump("to-container"))),
-        ("to-container", Rule::new().ipv4().destined_here().redirect_by_address(PORTS.name)),
-        ("to-container", Rule::new().ipv4().destined_here().redirect_by_port(PORTS_ANY.name)),
+        ("to-container", Rule::new().ipv6().link_local6(End::Destination).verdict(Accept)),
+        ("to-container", Rule::new().ipv4().destined_here().redirect_by_address(Family::V4, PORTS.name)),
+        ("to-container", Rule::new().ipv4().destined_here().redirect_by_port(Family::V4, PORTS_ANY.name)),
+        ("to-container", Rule::new().ipv6().destined_here().redirect_by_address(Family::V6, PORTS6.name)),
+        ("to-container", Rule::new().ipv6().destined_here().redirect_by_port(Family::V6, PORTS6_ANY.name)),
         ("masquerade", Rule::new().interface_is(Output, "lo").verdict(Accept)),
         (
             "masquerade",
@@ -299,9 +375,11 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ),
         // A bridge that shows its frames to the firewall (br_netfilter) sends such a packet back by itself, and the rule above does
         // not see where it came in.
-        ("masquerade", Rule::new().ipv4().addresses_in(SELVES.name).masquerade()),
+        ("masquerade", Rule::new().ipv4().addresses_in(Family::V4, SELVES.name).masquerade()),
+        ("masquerade", Rule::new().ipv6().published().interfaces_in(TALKING.name).masquerade()),
+        ("masquerade", Rule::new().ipv6().addresses_in(Family::V6, SELVES6.name).masquerade()),
         // The host's own connections to 127.0.0.1 at a published port.
-        ("masquerade", Rule::new().ipv4().loopback(End::Source).interface_in(Output, bridges).masquerade()),
+        ("masquerade", Rule::new().ipv4().loopback(Family::V4, End::Source).interface_in(Output, bridges).masquerade()),
         ("forward", Rule::new().interface_in(Input, bridges).verdict(Jump("from-bridge"))),
         ("forward", Rule::new().interface_in(Output, bridges).verdict(Jump("to-bridge"))),
         ("forward", Rule::new().interface_is(Input, gate).interface_not_in(Output, bridges).verdict(Drop)),
@@ -364,20 +442,20 @@ fn range(subnet: Subnet) -> Vec<Element> {
     std::iter::once(first).chain(end).collect()
 }
 
-fn port_elements(ports: &[Published]) -> [(&'static str, Vec<Element>); 2] {
+fn port_elements(family: Family, ports: &[Published]) -> [(&'static str, Vec<Element>); 2] {
     let (mut exact, mut any) = (Vec::new(), Vec::new());
-    for port in ports {
+    for port in ports.iter().filter(|p| Family::of(p.host_ip) == family) {
         let mut key = [port.protocol.number(), 0, 0, 0].to_vec();
         key.extend_from_slice(&padded(port.host_port));
-        let data = Some([port.container_ip.octets(), padded(port.container_port)].concat());
-        if port.host_ip == Ipv4Addr::UNSPECIFIED {
+        let data = Some([octets(port.container_ip), padded(port.container_port).to_vec()].concat());
+        if port.host_ip.is_unspecified() {
             any.push(Element { key, data, end: false });
         } else {
-            let key = [&port.host_ip.octets(), key.as_slice()].concat();
+            let key = [octets(port.host_ip), key].concat();
             exact.push(Element { key, data, end: false });
         }
     }
-    [(PORTS.name, exact), (PORTS_ANY.name, any)]
+    [(maps(family).by_address.name, exact), (maps(family).by_port.name, any)]
 }
 
 /// A port in network byte order, filled up to 4 bytes.
@@ -395,19 +473,25 @@ mod tests {
     fn elements_of_a_published_port() {
         let port = Published {
             protocol: Protocol::Tcp,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
             host_port: 8080,
-            container_ip: Ipv4Addr::new(172, 17, 0, 2),
+            container_ip: Ipv4Addr::new(172, 17, 0, 2).into(),
             container_port: 80,
         };
-        let [(_, exact), (_, any)] = port_elements(std::slice::from_ref(&port));
+        let [(_, exact), (_, any)] = port_elements(Family::V4, std::slice::from_ref(&port));
         assert!(exact.is_empty());
         assert_eq!(any[0].key, [6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(any[0].data.as_deref(), Some(&[172, 17, 0, 2, 0, 80, 0, 0][..]));
-        let bound = Published { host_ip: Ipv4Addr::LOCALHOST, ..port };
-        let [(_, exact), (_, any)] = port_elements(&[bound]);
+        let bound = Published { host_ip: Ipv4Addr::LOCALHOST.into(), ..port.clone() };
+        let [(_, exact), (_, any)] = port_elements(Family::V4, &[bound]);
         assert!(any.is_empty());
         assert_eq!(exact[0].key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        let (host, container) = ("2001:db8::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let six = [Published { host_ip: host, container_ip: container, ..port }];
+        assert!(port_elements(Family::V4, &six).iter().all(|(_, e)| e.is_empty()));
+        let [(_, exact), (_, any)] = port_elements(Family::V6, &six);
+        assert!(any.is_empty());
+        assert_eq!((exact[0].key.len(), exact[0].data.as_ref().map(Vec::len)), (24, Some(20)));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The messages of one nftables transaction (linux/netfilter/nf_tables.h): all take effect, or none.
 
 use super::expression::Rule;
-use super::{FAMILY_INET, FAMILY_IPV4, Nft, SUBSYSTEM};
+use super::{FAMILY_INET, FAMILY_IPV4, FAMILY_IPV6, Nft, SUBSYSTEM};
 use crate::Result;
 use crate::netlink::{ACK, APPEND, Attrs, Batch, CREATE};
+use std::net::IpAddr;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -26,10 +27,26 @@ pub(super) struct Hook {
     pub priority: i32,
 }
 
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
 /// Data types as the nft program knows them (`enum datatypes` in nftables' datatype.h); a kernel only stores them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Ipv4,
+    Ipv6,
     Protocol,
     Port,
     InterfaceName,
@@ -39,6 +56,7 @@ impl Type {
     fn number(self) -> u32 {
         match self {
             Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
             Self::Protocol => 12,
             Self::Port => 13,
             Self::InterfaceName => 41,
@@ -49,6 +67,7 @@ impl Type {
     fn length(self) -> u32 {
         match self {
             Self::Ipv4 => 4,
+            Self::Ipv6 => 16,
             Self::Protocol => 1,
             Self::Port => 2,
             Self::InterfaceName => 16,
@@ -101,7 +120,7 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-/// A transaction on one table, and on the table of the same name for IPv4 alone.
+/// A transaction on one table, and on the tables of the same name for one family alone.
 #[derive(Debug)]
 pub(super) struct Transaction<'a> {
     table: &'a str,
@@ -117,9 +136,12 @@ impl<'a> Transaction<'a> {
         Self { table, family: FAMILY_INET, batch, sets: 0 }
     }
 
-    /// What `work` adds is for the table of IPv4 alone, whose rules may do what the common one's may not (`dup`).
-    pub fn for_ipv4(&mut self, work: impl FnOnce(&mut Self)) {
-        self.family = FAMILY_IPV4;
+    /// What `work` adds is for the table of one family alone, whose rules may do what the common one's may not (`dup`).
+    pub fn for_family(&mut self, family: Family, work: impl FnOnce(&mut Self)) {
+        self.family = match family {
+            Family::V4 => FAMILY_IPV4,
+            Family::V6 => FAMILY_IPV6,
+        };
         work(self);
         self.family = FAMILY_INET;
     }

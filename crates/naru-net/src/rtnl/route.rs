@@ -3,7 +3,7 @@
 use super::Rtnl;
 use super::address::{AF_INET, AF_INET6, push_address, push_address6, push_link_local};
 use super::link::push_up;
-use crate::netlink::{ACK, Batch, CREATE, EXCL, attribute, read_u32};
+use crate::netlink::{ACK, Batch, CREATE, EXCL, REPLACE, attribute, read_u32};
 use crate::{Result, Subnet, Subnet6};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -67,6 +67,18 @@ fn push_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
 }
 
 impl Rtnl {
+    /// A route to the addresses of the link (fe80::/64) by an interface that has no address itself; one that is there is no error.
+    pub(crate) fn add_link_local_route(&mut self, index: u32) -> Result<()> {
+        const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+        let mut batch = Batch::new();
+        let header = header(AF_INET6, 64, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_UNIVERSE, TYPE_UNICAST);
+        batch.push("add route", RTM_NEWROUTE, ACK | CREATE | REPLACE, &header, |a| {
+            a.bytes(RTA_DST, &LINK_LOCAL.octets());
+            a.u32(RTA_OIF, index);
+        });
+        self.socket.send(batch)
+    }
+
     /// Gives a container's interface its addresses, sets it up and adds the default routes: one call to the kernel.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use std::net::Ipv4Addr;
 fn port(host_ip: Ipv4Addr, host_port: u16) -> Published {
     Published {
         protocol: Protocol::Tcp,
-        host_ip,
+        host_ip: host_ip.into(),
         host_port,
-        container_ip: Ipv4Addr::new(172, 17, 0, 2),
+        container_ip: Ipv4Addr::new(172, 17, 0, 2).into(),
         container_port: 80,
     }
 }

@@ -23,9 +23,9 @@ impl Scene {
         let (listener, port) = inside(&server.netns, listen);
         let entry = Published {
             protocol: Protocol::Tcp,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
             host_port: 8080,
-            container_ip: server.ip(),
+            container_ip: server.ip().into(),
             container_port: port,
         };
         host.publish(&[entry]).unwrap();
@@ -95,9 +95,9 @@ fn a_datagram_in_fragments_comes_through_whole() {
         let container_port = socket.local_addr().unwrap().port();
         let entry = Published {
             protocol: Protocol::Udp,
-            host_ip: HOST_OUTSIDE,
+            host_ip: HOST_OUTSIDE.into(),
             host_port: 5353,
-            container_ip: server.ip(),
+            container_ip: server.ip().into(),
             container_port,
         };
         host.publish(&[entry]).unwrap();
@@ -122,9 +122,9 @@ fn a_gate_that_somebody_deletes_is_made_again() {
         let (listener, port) = inside(&server.netns, listen);
         let entry = |host_port| Published {
             protocol: Protocol::Tcp,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
             host_port,
-            container_ip: server.ip(),
+            container_ip: server.ip().into(),
             container_port: port,
         };
         host.publish(&[entry(8080)]).unwrap();

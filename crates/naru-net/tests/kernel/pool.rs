@@ -74,9 +74,9 @@ fn costs() {
                 attach.push(start.elapsed());
                 let port = naru_net::Published {
                     protocol: naru_net::Protocol::Tcp,
-                    host_ip: Ipv4Addr::new(198, 51, 100, 7),
+                    host_ip: Ipv4Addr::new(198, 51, 100, 7).into(),
                     host_port: 1000 + n,
-                    container_ip: endpoint.ip.unwrap(),
+                    container_ip: endpoint.ip.unwrap().into(),
                     container_port: 80,
                 };
                 let start = Instant::now();

@@ -95,7 +95,13 @@ fn without_icc_containers_of_a_network_dont_reach_each_other() {
 }
 
 fn published(host_ip: Ipv4Addr, host_port: u16, container_ip: Ipv4Addr, container_port: u16) -> Published {
-    Published { protocol: Protocol::Tcp, host_ip, host_port, container_ip, container_port }
+    Published {
+        protocol: Protocol::Tcp,
+        host_ip: host_ip.into(),
+        host_port,
+        container_ip: container_ip.into(),
+        container_port,
+    }
 }
 
 #[test]
