@@ -31,6 +31,7 @@ mod oci;
 mod oci_callers;
 mod oci_config;
 mod oci_seccomp;
+mod platforms;
 mod ports;
 mod ports6;
 mod privileges;

@@ -7,6 +7,7 @@ use crate::dto::config::CreateBody;
 use crate::dto::image::{History, Inspect, Removed, Summary};
 use crate::progress;
 use crate::reply::Reply;
+use crate::version::v1;
 use http::StatusCode;
 use naru_base::{Error, Reference, Result};
 use naru_engine::types::{Auth, CommitRequest};
@@ -29,18 +30,45 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
     let filters = call.query.filters(&LIST_FILTERS)?;
     let images = call.engine.images(call.query.flag("all"), &filters)?;
     let shared_size = call.query.flag("shared-size");
-    let shown: Vec<Summary> = images.into_iter().map(|i| Summary::of(i, call.version, shared_size)).collect();
+    let manifests = call.version >= v1(47) && call.query.flag("manifests");
+    let mut shown: Vec<Summary> = Vec::with_capacity(images.len());
+    for image in images {
+        let id = image.id.to_string();
+        let summary = Summary::of(image, call.version, shared_size);
+        shown.push(if manifests {
+            summary.with_platforms(&call.engine.image_platforms(&id)?, call.engine.image_index(&id)?.as_ref())
+        } else {
+            summary
+        });
+    }
     Reply::ok(&shown)
 }
 
 /// GET /images/{name}/json
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
-    Reply::ok(&Inspect::of(call.engine.image(&call.name)?, call.version))
+    let platform = names::platform(call.query.text("platform"))?;
+    let manifests = call.version >= v1(48) && call.query.flag("manifests");
+    if manifests && platform.is_some() {
+        return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
+    let view = call.engine.image(&call.name, platform.as_ref())?;
+    let mut shown = Inspect::of(view, call.version);
+    if platform.is_none()
+        && let Some(index) = call.engine.image_index(&call.name)?
+    {
+        shown.stands_for(&index, call.version);
+    }
+    if manifests {
+        shown.show_platforms(&call.engine.image_platforms(&call.name)?);
+    }
+    Reply::ok(&shown)
 }
 
 /// GET /images/{name}/history
 pub(crate) async fn history(call: Call) -> Result<Reply> {
-    let shown: Vec<History> = call.engine.image_history(&call.name)?.into_iter().map(History::of).collect();
+    let platform = names::platform(call.query.text("platform"))?;
+    let shown: Vec<History> =
+        call.engine.image_history(&call.name, platform.as_ref())?.into_iter().map(History::of).collect();
     Reply::ok(&shown)
 }
 
@@ -62,8 +90,15 @@ pub(crate) async fn remove(call: Call) -> Result<Reply> {
     if call.name.is_empty() {
         return Err(Error::invalid("image name cannot be blank"));
     }
-    let prune = !call.query.flag("noprune");
-    let removed = call.engine.remove_image(&call.name, call.query.flag("force"), prune).await?;
+    let (force, prune) = (call.query.flag("force"), !call.query.flag("noprune"));
+    let given = call.query.all("platforms");
+    let platforms: Vec<_> = given.iter().map(|p| names::platform(p)).collect::<Result<Vec<_>>>()?;
+    let platforms: Vec<_> = platforms.into_iter().flatten().collect();
+    let removed = if platforms.is_empty() {
+        call.engine.remove_image(&call.name, force, prune).await?
+    } else {
+        call.engine.remove_platforms(&call.name, force, &platforms).await?
+    };
     let shown: Vec<Removed> = removed.into_iter().map(Removed::of).collect();
     Reply::ok(&shown)
 }
@@ -100,9 +135,10 @@ pub(crate) async fn create(call: Call) -> Result<Reply> {
 /// POST /images/{name}/push
 pub(crate) async fn push(call: Call) -> Result<Reply> {
     let reference = names::repository(&call.name, call.query.text("tag"))?;
+    let platform = names::platform(call.query.text("platform"))?;
     let auth = auth(&call);
     let engine = Arc::clone(&call.engine);
-    progress::reply(|sink| async move { engine.push(reference, auth, sink).await }).await
+    progress::reply(|sink| async move { engine.push(reference, platform, auth, sink).await }).await
 }
 
 /// GET /images/search

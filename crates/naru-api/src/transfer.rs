@@ -11,16 +11,17 @@ use std::sync::Arc;
 
 /// GET /images/get and /images/{name}/get
 pub(crate) async fn save(call: Call) -> Result<Reply> {
-    let mut names = call.query.all("names");
+    let mut wanted = call.query.all("names");
     if !call.name.is_empty() {
-        names = vec![call.name.clone()];
+        wanted = vec![call.name.clone()];
     }
     // Old clients put several names, separated by commas, into one parameter.
-    names = names.iter().flat_map(|n| n.split(',')).filter(|n| !n.is_empty()).map(ToOwned::to_owned).collect();
-    if names.is_empty() {
+    wanted = wanted.iter().flat_map(|n| n.split(',')).filter(|n| !n.is_empty()).map(ToOwned::to_owned).collect();
+    if wanted.is_empty() {
         return Err(Error::invalid("no image to save was named"));
     }
-    let pieces = streams::started(call.engine.save(names).await?).await?;
+    let platform = names::platform(call.query.text("platform"))?;
+    let pieces = streams::started(call.engine.save(wanted, platform).await?).await?;
     Ok(Reply::stream("application/x-tar", pieces))
 }
 
@@ -32,10 +33,11 @@ pub(crate) async fn export(call: Call) -> Result<Reply> {
 
 /// POST /images/load
 pub(crate) async fn load(mut call: Call) -> Result<Reply> {
+    let platform = names::platform(call.query.text("platform"))?;
     let body = call.stream_body();
     let quiet = call.query.flag_or("quiet", true);
     let engine = Arc::clone(&call.engine);
-    progress::reply(|sink| async move { engine.load(body, quiet, sink).await }).await
+    progress::reply(|sink| async move { engine.load(body, platform, quiet, sink).await }).await
 }
 
 /// POST /images/create with `fromSrc`

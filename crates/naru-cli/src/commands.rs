@@ -27,6 +27,7 @@ pub mod run;
 pub mod search;
 pub mod start;
 pub mod stats;
+mod tree;
 pub mod update;
 pub mod version;
 pub mod volume;

@@ -89,6 +89,9 @@ pub struct Image {
     pub containers: i64,
     #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
+    /// What its name stands for, when that was asked for.
+    #[serde(deserialize_with = "or_default")]
+    pub manifests: Vec<serde_json::Value>,
 }
 
 /// A container's state and terminal, from its inspection.

@@ -86,11 +86,22 @@ impl Engine {
         if of.images {
             let store = self.images.store.usage()?;
             usage.images_total = store.total + store.trash;
+            let users = self.image_users();
             for mut summary in self.images(true, &Filters::new())? {
                 let own = store.images.get(&summary.id).copied().unwrap_or_default();
                 // The built-in image takes nothing.
                 summary.size = own.size;
+                summary.containers = users.get(&summary.id).copied().unwrap_or_default();
                 usage.images.push((summary, own.shared));
+            }
+            // Those of further platforms stand below their images' names.
+            let mut seen = std::collections::HashSet::new();
+            for (id, family) in self.images.store.families() {
+                for image in family.iter().filter(|image| seen.insert(image.id.clone())) {
+                    let own = store.images.get(&image.id).copied().unwrap_or_default();
+                    let summary = self.summary(image, &self.images.store.references(&id), &users, false)?;
+                    usage.images.push((ImageSummary { size: own.size, ..summary }, own.shared));
+                }
             }
         }
         if of.containers {

@@ -792,6 +792,29 @@ pub struct ManifestView {
     pub size: u64,
 }
 
+/// A manifest that an image's name stands for.
+#[derive(Debug, Clone)]
+pub struct PlatformView {
+    /// The manifest.
+    pub manifest: ManifestView,
+    /// What it runs on.
+    pub platform: Option<Platform>,
+    /// Whether it is an image.
+    pub is_image: bool,
+    /// When it is an attestation: the manifest that it is of.
+    pub attests: Option<String>,
+    /// Of its descriptor.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether all of it is here.
+    pub available: bool,
+    /// Bytes of its blobs that are here.
+    pub content: u64,
+    /// Bytes of its layers' files that are here.
+    pub unpacked: u64,
+    /// Ids of the containers that use it.
+    pub containers: Vec<String>,
+}
+
 /// A step of an image's history.
 #[derive(Debug, Clone)]
 pub struct HistoryView {

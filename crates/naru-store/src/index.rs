@@ -1,6 +1,8 @@
 //! The index: which images there are and what they are called. Held in memory, replaced whole.
 
 use crate::image::{Image, ImageRecord, Source};
+use crate::platforms::ImageIndex;
+use crate::spec::Descriptor;
 use naru_base::{Digest, Error, Reference, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +20,9 @@ pub(crate) struct Repository {
     /// Digest of a manifest or index to image.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) digests: BTreeMap<Digest, Digest>,
+    /// Tag to index, for those that stand for several platforms.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) indexes: BTreeMap<String, Digest>,
 }
 
 /// See the module.
@@ -26,6 +31,8 @@ pub(crate) struct Index {
     pub(crate) images: BTreeMap<Digest, Arc<Image>>,
     /// By whole name without tag, `docker.io/library/debian`.
     pub(crate) repositories: BTreeMap<String, Repository>,
+    /// What names stand for that have several platforms, by digest.
+    pub(crate) indices: BTreeMap<Digest, Arc<ImageIndex>>,
 }
 
 /// `index.json`.
@@ -34,6 +41,9 @@ pub(crate) struct IndexRecord {
     pub(crate) version: u32,
     pub(crate) images: Vec<ImageRecord>,
     pub(crate) repositories: BTreeMap<String, Repository>,
+    /// Indices, whose bytes are blobs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) indices: Vec<Descriptor>,
 }
 
 impl Index {
@@ -47,7 +57,8 @@ impl Index {
         }
         repositories.retain(|_, r| !r.is_empty());
         let images = self.images.values().filter(|i| i.source == Source::Layers).map(|i| i.record()).collect();
-        IndexRecord { version: VERSION, images, repositories }
+        let indices = self.indices.values().map(|of| of.descriptor.clone()).collect();
+        IndexRecord { version: VERSION, images, repositories, indices }
     }
 
     /// Tags and digests that name `id`, whole names, sorted: tags first.
@@ -100,6 +111,14 @@ impl Index {
         }
     }
 
+    /// Notes that an image was given a name now.
+    pub(crate) fn mark_tagged(&mut self, id: &Digest) -> Result<()> {
+        let mut image = (**self.get(id)?).clone();
+        image.last_tagged = Some(jiff::Timestamp::now().to_string());
+        self.images.insert(id.clone(), Arc::new(image));
+        Ok(())
+    }
+
     pub(crate) fn get(&self, id: &Digest) -> Result<&Arc<Image>> {
         self.images.get(id).ok_or_else(|| no_such_image(id.as_str()))
     }
@@ -121,6 +140,7 @@ impl Index {
     /// Takes an image and all its names away.
     pub(crate) fn remove_image(&mut self, id: &Digest) {
         self.images.remove(id);
+        self.hand_on_names(id);
         for repository in self.repositories.values_mut() {
             repository.tags.retain(|_, image| image != id);
             repository.digests.retain(|_, image| image != id);

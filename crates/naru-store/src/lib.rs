@@ -32,6 +32,7 @@ mod ingest;
 mod layer;
 mod lower;
 mod pack;
+mod platforms;
 mod policy;
 pub mod spec;
 mod store;
@@ -53,6 +54,7 @@ pub use layer::Layer;
 pub use lower::lower_folders;
 
 pub use pack::{pack_layer, pack_path, pack_path_with, pack_tree};
+pub use platforms::{ImageIndex, Member};
 pub use policy::{Choice, ImagePolicy};
 pub use store::{Lease, NewImage, Removed, Store};
 pub use unpack::{IdsOn, MapIds, Owner, Rename, Unpack};

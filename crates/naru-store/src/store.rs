@@ -8,6 +8,7 @@ use crate::image::{Image, ImageLayer, Source};
 use crate::index::{self, Index, IndexRecord};
 use crate::ingest::{LayerIngest, UnpackedLayer};
 use crate::layer::{Layer, Layers};
+use crate::platforms::ImageIndex;
 use crate::policy::ImagePolicy;
 use crate::spec::{Descriptor, Document, ImageConfig, Manifest, media_type};
 use crate::trash::Trash;
@@ -157,7 +158,7 @@ impl Store {
         })))
     }
 
-    fn index(&self) -> Arc<Index> {
+    pub(crate) fn index(&self) -> Arc<Index> {
         Arc::clone(&read(&self.0.index))
     }
 
@@ -246,13 +247,14 @@ impl Store {
         self.index().images.values().filter_map(|i| i.parent.clone()).collect()
     }
 
-    /// Images that have neither a tag nor a digest nor a child.
+    /// Images that have neither a tag nor a digest nor a child, and are in no index that has a name.
     pub fn dangling(&self) -> Vec<Arc<Image>> {
         let index = self.index();
         let named: HashSet<&Digest> =
             index.repositories.values().flat_map(|r| r.tags.values().chain(r.digests.values())).collect();
         let parents: HashSet<&Digest> = index.images.values().filter_map(|i| i.parent.as_ref()).collect();
-        let unused = |i: &&Arc<Image>| !named.contains(&i.id) && !parents.contains(&i.id);
+        let followers = self.followers();
+        let unused = |i: &&Arc<Image>| !named.contains(&i.id) && !parents.contains(&i.id) && !followers.contains(&i.id);
         index.images.values().filter(unused).cloned().collect()
     }
 
@@ -450,10 +452,9 @@ impl Store {
         }
         let tag = name.tag().unwrap_or(naru_base::reference::DEFAULT_TAG).to_owned();
         self.change(Sync::Index, |index| {
-            let mut image = (**index.get(id)?).clone();
-            image.last_tagged = Some(jiff::Timestamp::now().to_string());
-            index.images.insert(id.clone(), Arc::new(image));
+            index.mark_tagged(id)?;
             let repository = index.repositories.entry(name.repository().to_string()).or_default();
+            repository.indexes.remove(&tag);
             Ok(repository.tags.insert(tag, id.clone()).filter(|old| old != id))
         })
     }
@@ -497,6 +498,27 @@ impl Store {
             Ok(())
         })?;
         Ok(Removed { images: vec![id.clone()], ..self.collect()? })
+    }
+
+    /// As [`Store::delete`], but leaves an image that has a name (again, when a pull or load was faster): `None`.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub fn delete_unnamed(&self, id: &Digest) -> Result<Option<Removed>> {
+        let gone = self.change(Sync::Index, |index| {
+            if let Source::Host(_) = index.get(id)?.source {
+                return Err(Error::conflict("the image \"host\" is built in and can't be removed"));
+            }
+            let unnamed = index.references(id).is_empty();
+            if unnamed {
+                index.remove_image(id);
+            }
+            Ok(unnamed)
+        })?;
+        if !gone {
+            return Ok(None);
+        }
+        Ok(Some(Removed { images: vec![id.clone()], ..self.collect()? }))
     }
 
     /// Keeps the chain that ends in `chain` for `owner` (a container), although its image may go.
@@ -590,10 +612,11 @@ impl Store {
     }
 
     /// Changes the index: on disk first, then in memory. Nothing changes when `change` fails.
-    fn change<T>(&self, sync: Sync, change: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
+    pub(crate) fn change<T>(&self, sync: Sync, change: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
         let _change = lock(&self.0.change);
         let mut index = (*self.index()).clone();
         let answer = change(&mut index)?;
+        index.drop_unnamed_indices();
         if sync == Sync::Content {
             // One sync for all blobs and layers of the image, then its name.
             rustix::fs::syncfs(&self.0.root).system("sync the image store")?;
@@ -677,7 +700,7 @@ const DOCKER: Types = Types {
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sync {
+pub(crate) enum Sync {
     /// Only names change.
     Index,
     /// Blobs and layers must be on the disk before the index is.
@@ -775,6 +798,7 @@ impl Inner {
     /// The blobs and layers that something needs.
     fn live(&self, index: &Index, holds: &Holds) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
         let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
+        blobs.extend(index.indices.keys().cloned());
         for image in index.images.values() {
             blobs.insert(image.id.clone());
             blobs.extend(image.manifest.iter().map(|m| m.digest.clone()));
@@ -852,6 +876,14 @@ fn load_index(root: &Root, blobs: &Blobs, layers: &Layers) -> Result<(Index, Vec
                 let layer = layer.chain_id.clone();
                 lost.push((record.id, format!("it was left out at the start: layer {layer} is missing")));
             }
+        }
+    }
+    for descriptor in record.indices {
+        let read = blobs.read(&descriptor.digest, DOCUMENT_LIMIT);
+        match read.and_then(|bytes| ImageIndex::parse(&descriptor.media_type, &bytes)) {
+            Ok(of) => drop(index.indices.insert(descriptor.digest, Arc::new(of))),
+            // The names stay with the images that carry them.
+            Err(error) => lost.push((descriptor.digest, format!("the list of its platforms was left out: {error}"))),
         }
     }
     let names = |id: &Digest| -> String {

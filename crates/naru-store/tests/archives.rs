@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Archive, Scratch, config, descriptor, gzip, layer, run};
-use naru_base::{Digest, Platform, Reference};
+use naru_base::{Digest, Reference};
 use naru_store::spec::{Descriptor, History, ImageConfig, Manifest, media_type};
 use naru_store::{Image, LoadEvent, NewImage, Store, digest_of};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn name(text: &str) -> Reference {
 
 fn load(store: &Store, archive: &[u8]) -> naru_base::Result<(Vec<Arc<Image>>, Vec<LoadEvent>)> {
     let mut events = Vec::new();
-    let images = store.load(archive, &Platform::parse("linux/amd64").unwrap(), &mut |e| events.push(e))?;
+    let images = store.load(archive, None, &mut |e| events.push(e))?;
     Ok((images, events))
 }
 
@@ -46,7 +46,7 @@ fn pulled(store: &Store) -> Arc<Image> {
 fn save(store: &Store, names: &[&str]) -> Vec<u8> {
     let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
     let mut out = Vec::new();
-    store.save(&store.save_targets(&names).unwrap(), &mut out).unwrap();
+    store.save(&store.save_targets(&names, None).unwrap(), &mut out).unwrap();
     out
 }
 
@@ -271,7 +271,7 @@ fn the_image_of_the_host_is_shown_and_never_saved() {
     let config = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
     let image = store.register_host(&name("host"), std::path::Path::new("/"), config).unwrap();
     assert_eq!(store.lower_dirs(&store.lookup("host").unwrap()).unwrap(), [std::path::PathBuf::from("/")]);
-    assert!(store.save_targets(&["host".into()]).is_err());
+    assert!(store.save_targets(&["host".into()], None).is_err());
     assert!(store.manifest(&image).is_err());
     assert!(store.delete(&image.id).is_err());
     pulled(&store);

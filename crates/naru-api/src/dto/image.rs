@@ -1,9 +1,10 @@
 //! Images as shown.
 
 use super::container::GraphDriver;
+use super::platform;
 use super::time::{NEVER, rfc3339, seconds};
 use crate::version::{ApiVersion, v1};
-use naru_engine::types::{HistoryView, ImageRemoval, ImageSummary, ImageView};
+use naru_engine::types::{HistoryView, ImageRemoval, ImageSummary, ImageView, ManifestView, PlatformView};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -23,9 +24,21 @@ pub(crate) struct Summary {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descriptor: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifests: Option<Vec<Value>>,
 }
 
 impl Summary {
+    /// With the manifests that the image's name stands for; its size is then all that it takes on the disk.
+    pub(crate) fn with_platforms(self, platforms: &[PlatformView], index: Option<&ManifestView>) -> Self {
+        let descriptor = index.or_else(|| platforms.first().map(|p| &p.manifest)).map(platform::descriptor);
+        let content: u64 = platforms.iter().map(|p| p.content).sum();
+        let manifests = Some(platforms.iter().map(platform::manifest).collect());
+        Self { size: self.size + content, descriptor, manifests, ..self }
+    }
+
     /// For a list.
     pub(crate) fn of(image: ImageSummary, version: ApiVersion, shared_size: bool) -> Self {
         Self::with_containers(image, version, shared_size, -1)
@@ -56,6 +69,8 @@ impl Summary {
             shared_size: if shared_size { 0 } else { -1 },
             size: image.size,
             virtual_size: (version < v1(44)).then_some(image.size),
+            descriptor: None,
+            manifests: None,
         }
     }
 }
@@ -88,6 +103,8 @@ pub(crate) struct Inspect {
     #[serde(rename = "RootFS")]
     root_fs: RootFs,
     metadata: Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifests: Option<Vec<Value>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,7 +150,20 @@ impl Inspect {
             graph_driver: graph_driver(&view),
             root_fs: RootFs { r#type: "layers", layers: view.diff_ids.iter().map(ToString::to_string).collect() },
             metadata: Metadata { last_tag_time: rfc3339(view.last_tagged) },
+            manifests: None,
         }
+    }
+
+    /// The name stands for an index.
+    pub(crate) fn stands_for(&mut self, index: &ManifestView, version: ApiVersion) {
+        if version >= v1(48) {
+            self.descriptor = Some(platform::descriptor(index));
+        }
+    }
+
+    /// With the manifests that the image's name stands for.
+    pub(crate) fn show_platforms(&mut self, platforms: &[PlatformView]) {
+        self.manifests = Some(platforms.iter().map(platform::manifest).collect());
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod network;
+pub(crate) mod platform;
 pub(crate) mod stats;
 pub(crate) mod time;
 pub(crate) mod version;

@@ -86,7 +86,7 @@ fn write_out(context: &mut Context, mut body: BodyReader, output: &str) -> Outco
 }
 
 /// `linux/arm64/v8` as the API's JSON.
-fn platform_json(text: &str) -> Result<String, Failure> {
+pub(super) fn platform_json(text: &str) -> Result<String, Failure> {
     let platform = naru_base::Platform::parse(text)?;
     Ok(serde_json::json!({"os": platform.os, "architecture": platform.architecture, "variant": platform.variant})
         .to_string())

@@ -9,7 +9,7 @@ use crate::tabwriter::ellipsis;
 use crate::when;
 use naru_base::human::human_since;
 use naru_base::size;
-use naru_client::escape_path;
+use naru_client::{Query, escape_path};
 
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "IMAGE"),
@@ -48,7 +48,12 @@ pub fn history(context: &mut Context, m: &Matches) -> Outcome {
         row_type: "*formatter.historyContext",
     };
     let format = Format::new(&listing, m.str("format"), m.bool("quiet"))?;
-    let entries: Vec<Entry> = context.get(format!("/images/{}/history", escape_path(m.arg(0))))?;
+    let mut query = Query::new();
+    if !m.str("platform").is_empty() {
+        query.push("platform", &super::archive::platform_json(m.str("platform"))?);
+    }
+    let path = format!("/images/{}/history{}", escape_path(m.arg(0)), query.as_str());
+    let entries: Vec<Entry> = context.get(path)?;
     let full = m.bool("no-trunc");
     let now = when::now();
     let rows: Vec<_> = entries.iter().map(|e| row(e, full, human, now)).collect();

@@ -19,7 +19,10 @@ pub struct Removed {
 /// `rmi`.
 pub fn rm(context: &mut Context, m: &Matches) -> Outcome {
     let force = m.bool("force");
-    let query = Query::new().flag("force", force).flag("noprune", m.bool("no-prune"));
+    let mut query = Query::new().flag("force", force).flag("noprune", m.bool("no-prune"));
+    for platform in m.strings("platform") {
+        query.push("platforms", &super::archive::platform_json(&platform)?);
+    }
     let mut failures = Vec::new();
     let mut fatal = false;
     for name in &m.args {

@@ -36,6 +36,9 @@ const NONE: &str = "<none>";
 
 /// Runs the command.
 pub fn images(context: &mut Context, m: &Matches) -> Outcome {
+    if m.bool("tree") {
+        return super::tree::tree(context, m);
+    }
     let digests = m.bool("digests");
     let listing = Listing {
         table: if digests { TABLE_DIGEST } else { TABLE },

@@ -66,6 +66,16 @@ fn path(kind: &str, name: &str, m: &Matches) -> String {
     }
 }
 
+/// The query of one kind that only it takes.
+fn path_for(kind: &str, name: &str, m: &Matches) -> Result<String, Failure> {
+    let path = path(kind, name, m);
+    if kind != "image" || !m.given("platform") || m.str("platform").is_empty() {
+        return Ok(path);
+    }
+    let query = Query::new().with("platform", &super::archive::platform_json(m.str("platform"))?);
+    Ok(format!("{path}{}", query.as_str()))
+}
+
 fn fetch(
     context: &Context,
     m: &Matches,
@@ -73,7 +83,7 @@ fn fetch(
     name: &str,
 ) -> Result<(String, &'static str), Failure> {
     for kind in kinds {
-        match context.send(Request::get(path(kind, name, m))).and_then(|r| Ok(r.bytes()?)) {
+        match context.send(Request::get(path_for(kind, name, m)?)).and_then(|r| Ok(r.bytes()?)) {
             Ok(bytes) => {
                 let text = String::from_utf8(bytes).map_err(|_| Failure::new("the answer is not UTF-8"))?;
                 return Ok((text, kind));

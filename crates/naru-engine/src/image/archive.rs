@@ -20,13 +20,14 @@ impl Engine {
     pub async fn load(
         self: &Arc<Self>,
         body: mpsc::Receiver<std::io::Result<Bytes>>,
+        platform: Option<Platform>,
         quiet: bool,
         progress: ProgressSink,
     ) -> Result<()> {
         let engine = Arc::clone(self);
         blocking(move || {
             let mut report = |event: LoadEvent| engine.report_load(event, quiet, &progress);
-            engine.images.store.load(ChannelReader::new(body), &Platform::host(), &mut report).map(|_| ())
+            engine.images.store.load(ChannelReader::new(body), platform.as_ref(), &mut report).map(|_| ())
         })
         .await
     }
@@ -60,9 +61,13 @@ impl Engine {
     /// An archive of these images.
     ///
     /// # Errors
-    /// When one of them isn't there; a failure later comes out of the channel.
-    pub async fn save(self: &Arc<Self>, names: Vec<String>) -> Result<mpsc::Receiver<Result<Bytes>>> {
-        let targets = self.images.store.save_targets(&names)?;
+    /// When one of them isn't there, or not for this platform; a failure later comes out of the channel.
+    pub async fn save(
+        self: &Arc<Self>,
+        names: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<mpsc::Receiver<Result<Bytes>>> {
+        let targets = self.images.store.save_targets(&names, platform.as_ref())?;
         for target in &targets {
             self.image_event("save", &target.image.id, target.image.id.as_str());
         }

@@ -3,9 +3,9 @@
 use super::run_config;
 use crate::Engine;
 use crate::types::{Filters, HistoryView, ImageSummary, ImageView, ManifestView, UnixNanos};
-use naru_base::{Digest, Error, Reference, Result};
+use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_store::Image;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Keys that docker knows.
@@ -30,10 +30,21 @@ impl Engine {
         let mut names = self.images.store.all_references();
         let users = self.image_users();
         let parents = self.images.store.parents();
+        let families = self.images.store.families();
+        let followers: HashSet<&Digest> = families.values().flatten().map(|i| &i.id).collect();
         let mut found = Vec::new();
         for image in self.images.store.images() {
+            if followers.contains(&image.id) {
+                continue;
+            }
             let references = names.remove(&image.id).unwrap_or_default();
             let mut summary = self.summary(&image, &references, &users, parents.contains(&image.id))?;
+            if let Some(family) = families.get(&image.id) {
+                let mut seen = HashSet::new();
+                let layers = family.iter().chain([&image]).flat_map(|i| &i.layers);
+                summary.size = layers.filter(|l| seen.insert(&l.chain_id)).map(|l| l.size).sum();
+                summary.containers += family.iter().filter_map(|i| users.get(&i.id)).sum::<usize>();
+            }
             let patterns = values("reference");
             if !patterns.is_empty() {
                 let fits = |name: &String| patterns.iter().any(|p| reference_fits(p, name));
@@ -64,7 +75,7 @@ impl Engine {
         users
     }
 
-    fn summary(
+    pub(crate) fn summary(
         &self,
         image: &Image,
         references: &[Reference],
@@ -88,10 +99,10 @@ impl Engine {
     /// One image, whole.
     ///
     /// # Errors
-    /// When there is none of that name.
-    pub fn image(&self, name: &str) -> Result<ImageView> {
-        let image = self.images.store.lookup(name)?;
-        let references = self.images.store.references(&image.id);
+    /// When there is none of that name, or not for this platform.
+    pub fn image(&self, name: &str, platform: Option<&Platform>) -> Result<ImageView> {
+        let (image, named) = self.image_for(name, platform)?;
+        let references = self.images.store.references(&named.id);
         let bytes = self.images.store.config_bytes(&image)?;
         let has_children = !self.images.store.children(&image.id).is_empty();
         Ok(ImageView {
@@ -114,8 +125,8 @@ impl Engine {
     ///
     /// # Errors
     /// When there is none of that name.
-    pub fn image_history(&self, name: &str) -> Result<Vec<HistoryView>> {
-        let image = self.images.store.lookup(name)?;
+    pub fn image_history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryView>> {
+        let (image, _) = self.image_for(name, platform)?;
         let mut sizes = image.layers.iter().map(|l| l.size);
         let mut steps: Vec<HistoryView> = image
             .config
@@ -163,7 +174,11 @@ impl Engine {
     /// When there is no such image, or the name can't be one.
     pub async fn tag(&self, name: &str, target: Reference) -> Result<()> {
         let image = self.images.store.lookup(name)?;
-        self.images.store.tag(&image.id, &target.with_default_tag())?;
+        let target = target.with_default_tag();
+        match self.images.store.index_of(name, &image) {
+            Some(of) => self.images.store.tag_index(&image.id, &target, &of)?,
+            None => drop(self.images.store.tag(&image.id, &target)?),
+        }
         self.image_event("tag", &image.id, name);
         Ok(())
     }

@@ -5,6 +5,7 @@ mod config;
 mod host;
 mod init_layer;
 mod list;
+mod platforms;
 mod pull;
 mod push;
 mod remove;
@@ -18,7 +19,7 @@ pub(crate) use pull::blocking;
 
 use crate::types::ContainerConfig;
 use naru_base::error::Context as _;
-use naru_base::{Digest, Error, Id, Platform, Result};
+use naru_base::{Digest, Id, Platform, Result};
 use naru_registry::Client;
 use naru_store::{Image, ImagePolicy, Source, Store};
 use std::os::unix::fs::MetadataExt as _;
@@ -61,15 +62,12 @@ impl Images {
         self.store.lookup(name).map(|i| i.id.clone())
     }
 
-    /// As [`Images::find`], refused when another platform was asked for.
+    /// As [`Images::find`], but the image for `platform`, and refused when that is not here.
     pub(crate) fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Digest> {
         let image = self.store.lookup(name)?;
-        let own = image.config.platform();
         match platform {
-            Some(wanted) if wanted.rank(&own).is_none() => Err(Error::not_found(format!(
-                "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
-            ))),
-            _ => Ok(image.id.clone()),
+            Some(wanted) => self.store.for_platform(name, &image, wanted).map(|i| i.id.clone()),
+            None => Ok(image.id.clone()),
         }
     }
 

@@ -86,7 +86,7 @@ impl Engine {
         let mut pulling = Pulling::begin(self, &manifest);
         let stored = async {
             self.pull_layers(session, &manifest, &config, progress).await?;
-            self.publish(reference, &config, &media_type, &bytes, &top.digest).await
+            self.publish(reference, &config, &media_type, &bytes, &top).await
         };
         let stored = stored.await.inspect_err(|e| pulling.failed(e))?;
         pulling.complete();
@@ -105,7 +105,7 @@ impl Engine {
         config: &Bytes,
         media_type: &str,
         manifest: &Bytes,
-        top: &Digest,
+        top: &naru_registry::Manifest,
     ) -> Result<bool> {
         let engine = Arc::clone(self);
         let (reference, config, media_type) = (reference.clone(), config.clone(), media_type.to_owned());
@@ -116,10 +116,22 @@ impl Engine {
             let image = store.put_image(&new)?;
             let named = reference.tag().is_some() && reference.digest().is_none();
             let before = store.named(&reference).map(|i| i.id.clone());
-            if named {
+            let whole = reference.repository().with_digest(top.digest.clone());
+            // With the index that it is from, when that names it itself.
+            let listed = matches!(
+                Document::parse(&top.bytes, &top.media_type)?,
+                Document::Index(index) if index.manifests.iter().any(|d| Some(&d.digest) == image.manifest.as_ref().map(|m| &m.digest))
+            );
+            if listed {
+                store.name_index(&whole, &top.media_type, &top.bytes, &image.id)?;
+            } else {
+                store.add_digest(&image.id, &reference.repository(), &top.digest)?;
+            }
+            if named && listed {
+                store.name_index(&reference, &top.media_type, &top.bytes, &image.id)?;
+            } else if named {
                 store.tag(&image.id, &reference)?;
             }
-            store.add_digest(&image.id, &reference.repository(), &top)?;
             engine.image_event("pull", &image.id, &reference.familiar());
             Ok(before.as_ref() != Some(&image.id))
         })

@@ -3,9 +3,10 @@
 use super::pull::tell;
 use crate::Engine;
 use crate::types::{Auth, Progress, ProgressSink};
-use naru_base::{Digest, Error, Reference, Result};
+use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_registry::{BlobSource, Scope, Session};
-use naru_store::{Image, Store};
+use naru_store::spec::Descriptor;
+use naru_store::{Image, ImageIndex, Store};
 use std::io::{self, Seek as _, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ impl Engine {
     pub async fn push(
         self: &Arc<Self>,
         reference: Reference,
+        platform: Option<Platform>,
         auth: Option<Auth>,
         progress: ProgressSink,
     ) -> Result<()> {
@@ -43,18 +45,89 @@ impl Engine {
         let session = self.images.registry.repository(&reference, auth.unwrap_or_default(), Scope::Push);
         tell(&progress, None, format!("The push refers to repository [{}]", reference.repository()));
         for (name, image) in images {
-            self.push_one(&session, &name, &image, &progress).await?;
+            let parcel = self.parcel(&name, image, platform.as_ref())?;
+            self.push_parcel(&session, &name, &parcel, &progress).await?;
         }
         Ok(())
     }
 
+    /// What a name's push sends: one platform's image, or an index with all of its images.
+    fn parcel(&self, name: &Reference, image: Arc<Image>, platform: Option<&Platform>) -> Result<Parcel> {
+        let store = &self.images.store;
+        let familiar = name.familiar();
+        if let Some(wanted) = platform {
+            return Ok(Parcel {
+                images: vec![store.for_platform(&familiar, &image, wanted)?],
+                index: None,
+                whole: None,
+            });
+        }
+        let Some(of) = store.index_named(name) else {
+            return Ok(Parcel { images: vec![image], index: None, whole: None });
+        };
+        let members = store.members(&of);
+        let missing = members.iter().any(|m| m.image.is_none());
+        let mut images: Vec<Arc<Image>> = members.into_iter().filter_map(|m| m.image).collect();
+        match (missing, images.len()) {
+            (false, _) => Ok(Parcel { images, index: Some(of), whole: None }),
+            (true, 0) => Ok(Parcel { images: vec![image], index: None, whole: Some(of) }),
+            (true, 1) => Ok(Parcel { images: images.split_off(0), index: None, whole: Some(of) }),
+            (true, _) => Err(Error::conflict(format!(
+                "{familiar}: several of its platforms are here, but not all that its index lists: multiple matching manifests found but no \
+                 specific platform requested (choose one with --platform, or pull the others first)"
+            ))),
+        }
+    }
+
+    async fn push_parcel(
+        &self,
+        session: &Session,
+        name: &Reference,
+        parcel: &Parcel,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let store = &self.images.store;
+        let tag = name.tag().unwrap_or(naru_base::reference::DEFAULT_TAG);
+        for image in &parcel.images {
+            let sent = self.push_one(session, name, image, parcel.index.is_none().then_some(tag), progress).await?;
+            if let (Some(whole), Some(selected)) = (&parcel.whole, sent) {
+                let original = &whole.descriptor;
+                let _ = progress.send(Progress::Aux(serde_json::json!({
+                    "manifestPushedInsteadOfIndex": true,
+                    "originalIndex": {"mediaType": original.media_type, "digest": original.digest, "size": original.size},
+                    "selectedManifest": {"mediaType": selected.media_type, "digest": selected.digest, "size": selected.size},
+                })));
+            }
+        }
+        let (Some(of), Some(first)) = (&parcel.index, parcel.images.first()) else { return Ok(()) };
+        let bytes = store.index_bytes(of)?;
+        let size = bytes.len();
+        let digest = session.put_manifest(tag, &of.descriptor.media_type, bytes.clone().into()).await?;
+        store.name_index(
+            &name.repository().with_digest(digest.clone()),
+            &of.descriptor.media_type,
+            &bytes,
+            &first.id,
+        )?;
+        self.pushed(name, &first.id, tag, &digest, size, progress);
+        Ok(())
+    }
+
+    fn pushed(&self, name: &Reference, id: &Digest, tag: &str, digest: &Digest, size: usize, progress: &ProgressSink) {
+        self.image_event("push", id, &name.familiar());
+        tell(progress, None, format!("{tag}: digest: {digest} size: {size}"));
+        let _ = progress.send(Progress::Aux(serde_json::json!({"Tag": tag, "Digest": digest, "Size": size})));
+    }
+
+    /// Sends one image; under its digest alone when there is no tag for it.
     async fn push_one(
         &self,
         session: &Session,
         name: &Reference,
         image: &Image,
+        tag: Option<&str>,
         progress: &ProgressSink,
-    ) -> Result<()> {
+    ) -> Result<Option<Descriptor>> {
         let (manifest, bytes, media_type) = self.images.store.manifest_to_push(image)?;
         for layer in &manifest.layers {
             tell(progress, Some(layer.digest.short().to_owned()), "Preparing".into());
@@ -75,14 +148,16 @@ impl Engine {
         if session.blob_exists(&manifest.config.digest).await?.is_none() {
             self.upload(session, &manifest.config.digest, manifest.config.size, None).await?;
         }
-        let tag = name.tag().unwrap_or(naru_base::reference::DEFAULT_TAG);
         let size = bytes.len();
+        let Some(tag) = tag else {
+            let own = naru_store::digest_of(&bytes);
+            session.put_manifest(own.as_str(), &media_type, bytes.into()).await?;
+            return Ok(None);
+        };
         let digest = session.put_manifest(tag, &media_type, bytes.into()).await?;
         self.images.store.add_digest(&image.id, &name.repository(), &digest)?;
-        self.image_event("push", &image.id, &name.familiar());
-        tell(progress, None, format!("{tag}: digest: {digest} size: {size}"));
-        let _ = progress.send(Progress::Aux(serde_json::json!({"Tag": tag, "Digest": digest, "Size": size})));
-        Ok(())
+        self.pushed(name, &image.id, tag, &digest, size, progress);
+        Ok(Some(Descriptor::new(&media_type, digest, size as u64)))
     }
 
     /// Has the registry take the blob from another of its repositories, which then needs no upload.
@@ -108,6 +183,15 @@ impl Engine {
             StoredBlob { store: self.images.store.clone(), digest: digest.clone(), size, progress: progress.cloned() };
         session.upload_blob(digest, size, Arc::new(source)).await
     }
+}
+
+/// What a push sends.
+struct Parcel {
+    images: Vec<Arc<Image>>,
+    /// Pushed after the images.
+    index: Option<Arc<ImageIndex>>,
+    /// The index that is not all here, of which the image is pushed instead.
+    whole: Option<Arc<ImageIndex>>,
 }
 
 /// A blob of the store, to be read from any place.

@@ -14,7 +14,9 @@ impl Engine {
     pub async fn remove_image(&self, name: &str, force: bool, prune_parents: bool) -> Result<Vec<ImageRemoval>> {
         let image = self.images.store.lookup(name)?;
         let references = self.images.store.references(&image.id);
-        let users = self.users_of(&image.id);
+        let family = self.family(&image.id);
+        let mut users = self.users_of(&image.id);
+        users.extend(family.iter().flat_map(|member| self.users_of(&member.id)));
         let by_name = named(&references, name);
         let mut removed = Vec::new();
         let mut untag = |reference: &Reference| -> Result<()> {
@@ -65,10 +67,11 @@ impl Engine {
             untag(digest)?;
         }
         self.delete_with_parents(&image.id, prune_parents, &mut removed)?;
+        self.delete_family(&family, &mut removed)?;
         Ok(removed)
     }
 
-    fn check_removable(&self, id: &Digest, force: bool, users: &[Arc<Container>]) -> Result<()> {
+    pub(super) fn check_removable(&self, id: &Digest, force: bool, users: &[Arc<Container>]) -> Result<()> {
         let short = id.short();
         if let Some(user) = users.iter().find(|u| u.status().is_running()) {
             return Err(Error::conflict(format!(
@@ -90,18 +93,27 @@ impl Engine {
         Ok(())
     }
 
-    fn users_of(&self, id: &Digest) -> Vec<Arc<Container>> {
+    pub(super) fn users_of(&self, id: &Digest) -> Vec<Arc<Container>> {
         self.containers.all().into_iter().filter(|c| c.read(|r| r.image == *id)).collect()
     }
 
-    /// Deletes an image, and its parents that have neither name nor use.
-    fn delete_with_parents(&self, id: &Digest, parents: bool, removed: &mut Vec<ImageRemoval>) -> Result<u64> {
+    /// Deletes an image, and its parents that have neither name nor use. One that was given a name meanwhile stays.
+    pub(super) fn delete_with_parents(
+        &self,
+        id: &Digest,
+        parents: bool,
+        removed: &mut Vec<ImageRemoval>,
+    ) -> Result<u64> {
         let mut next = Some(id.clone());
         let mut bytes = 0;
         while let Some(id) = next {
             let image = self.images.store.image(&id)?;
+            if !self.images.store.references(&id).is_empty() {
+                break;
+            }
             self.image_event("delete", &id, id.as_str());
-            bytes += self.images.store.delete(&id)?.bytes;
+            let Some(gone) = self.images.store.delete_unnamed(&id)? else { break };
+            bytes += gone.bytes;
             removed.push(ImageRemoval::Deleted(id));
             next = image.parent.clone().filter(|p| {
                 parents
@@ -130,11 +142,13 @@ impl Engine {
             if !is_candidate || busy || !filter.accepts(summary.created, &summary.labels) {
                 continue;
             }
+            let family = self.family(&summary.id);
             for reference in self.images.store.references(&summary.id) {
                 self.images.store.untag(&reference)?;
                 removed.push(ImageRemoval::Untagged(reference.familiar()));
             }
             bytes += self.delete_with_parents(&summary.id, true, &mut removed)?;
+            bytes += self.delete_family(&family, &mut removed)?;
         }
         // What broken-off pulls left has neither labels nor a time.
         if filters.keys().all(|key| key == "dangling") {
@@ -146,11 +160,13 @@ impl Engine {
 
     /// Removes an image with all its names; the bytes that were freed.
     pub(crate) fn collect_image(&self, id: &Digest) -> Result<u64> {
+        let family = self.family(id);
         for reference in self.images.store.references(id) {
             self.images.store.untag(&reference)?;
             self.image_event("untag", id, &reference.familiar());
         }
-        self.delete_with_parents(id, true, &mut Vec::new())
+        let bytes = self.delete_with_parents(id, true, &mut Vec::new())?;
+        Ok(bytes + self.delete_family(&family, &mut Vec::new())?)
     }
 }
 

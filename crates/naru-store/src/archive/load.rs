@@ -60,14 +60,14 @@ pub enum LoadEvent {
 
 impl Store {
     /// Loads the images of an archive (compressed or not): docker's, of any version since 1.10, or an OCI layout. Of an
-    /// index the manifest for `platform` is taken.
+    /// index all that is there is taken, and the index with it; with `platform` only the manifest for that one.
     ///
     /// # Errors
     /// With docker's texts, when the archive is malformed or incomplete; images before the fault stay loaded.
     pub fn load(
         &self,
         input: impl Read,
-        platform: &Platform,
+        platform: Option<&Platform>,
         report: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<Arc<Image>>> {
         let lease = self.lease();
@@ -82,7 +82,7 @@ impl Store {
     fn load_images(
         &self,
         input: impl Read,
-        platform: &Platform,
+        platform: Option<&Platform>,
         report: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<Arc<Image>>> {
         let mut contents = self.read_archive(input, report)?;
@@ -92,9 +92,25 @@ impl Store {
         };
         let mut loaded = Vec::new();
         for item in &images {
+            let config = ImageConfig::parse(&item.config)?;
+            if let Some(wanted) = platform
+                && wanted.rank(&config.platform()).is_none()
+            {
+                let own = config.platform();
+                return Err(Error::not_found(format!(
+                    "the archive has an image for {own}, and none for the specified platform ({wanted})"
+                )));
+            }
             let image = self.load_image(item, &mut contents)?;
+            for other in &item.others {
+                self.load_image(other, &mut contents)?;
+            }
             for tag in &item.tags {
-                if let Some(old) = self.tag(&image.id, tag)? {
+                let old = match &item.index {
+                    Some((kind, bytes)) => self.name_index(tag, kind, bytes, &image.id)?,
+                    None => self.tag(&image.id, tag)?,
+                };
+                if let Some(old) = old {
                     report(LoadEvent::Renamed { tag: tag.clone(), old });
                 }
             }
@@ -195,6 +211,9 @@ struct Item {
     manifest: Option<(String, Vec<u8>)>,
     layers: Vec<String>,
     tags: Vec<Reference>,
+    /// The index that the tags stand for, and its other images.
+    index: Option<(String, Vec<u8>)>,
+    others: Vec<Item>,
 }
 
 /// What was in an archive, by path.
@@ -238,7 +257,7 @@ impl Contents {
     }
 
     /// The images of an OCI layout; `None` when it is none, or names no image that is in the archive.
-    fn oci_images(&self, platform: &Platform) -> Result<Option<Vec<Item>>> {
+    fn oci_images(&self, platform: Option<&Platform>) -> Result<Option<Vec<Item>>> {
         let (Some(layout), Some(index)) = (self.document(LAYOUT), self.document(INDEX)) else { return Ok(None) };
         let layout: Layout = parse(LAYOUT, layout)?;
         if layout.image_layout_version != "1.0.0" {
@@ -251,7 +270,12 @@ impl Contents {
         let mut left = DOCUMENT_COUNT;
         for descriptor in &index.manifests {
             let mut walk = Walk { depth: 0, seen: HashSet::new(), left: &mut left };
-            let Some((digest, mut item)) = self.oci_image(descriptor, platform, &mut walk)? else { continue };
+            let host = Platform::host();
+            let mut found = self.oci_image(descriptor, platform.unwrap_or(&host), &mut walk)?;
+            if platform.is_none() {
+                found = self.with_index(descriptor, found, &mut left)?;
+            }
+            let Some((digest, mut item)) = found else { continue };
             let tag = name_of(descriptor);
             match images.iter_mut().find(|(known, _)| *known == digest) {
                 Some((_, known)) => known.tags.extend(tag),
@@ -263,6 +287,37 @@ impl Contents {
         }
         let images: Vec<Item> = images.into_iter().map(|(_, item)| item).collect();
         Ok((!images.is_empty() || self.document(MANIFEST).is_none()).then_some(images))
+    }
+
+    /// Adds to the image that was found behind an index the others of that index that are in the archive, and the index.
+    fn with_index(
+        &self,
+        descriptor: &Descriptor,
+        found: Option<(Digest, Item)>,
+        left: &mut usize,
+    ) -> Result<Option<(Digest, Item)>> {
+        if !media_type::is_index(&descriptor.media_type) {
+            return Ok(found);
+        }
+        let Some(bytes) = self.blob_document(&descriptor.digest)? else { return Ok(found) };
+        let Document::Index(index) = Document::parse(bytes, &descriptor.media_type)? else { return Ok(found) };
+        let mut others = Vec::new();
+        let listed = index.manifests.iter().filter(|d| media_type::is_manifest(&d.media_type));
+        for member in listed.filter(|d| !d.annotations.contains_key("vnd.docker.reference.type")) {
+            let mut walk = Walk { depth: 0, seen: HashSet::new(), left: &mut *left };
+            let platform = member.platform.clone().unwrap_or_else(Platform::host);
+            others.extend(self.oci_image(member, &platform, &mut walk)?);
+        }
+        let at = found.as_ref().and_then(|(first, _)| others.iter().position(|(digest, _)| digest == first));
+        let (_, mut item) = match at {
+            Some(at) => others.remove(at),
+            // What was found is not the index' own: it lies deeper.
+            None if found.is_some() || others.is_empty() => return Ok(found),
+            None => others.remove(0),
+        };
+        item.others = others.into_iter().map(|(_, other)| other).collect();
+        item.index = Some((descriptor.media_type.clone(), bytes.to_vec()));
+        Ok(Some((descriptor.digest.clone(), item)))
     }
 
     /// The image behind a descriptor; `None` when its content is not in the archive, or not for this platform.
@@ -302,7 +357,8 @@ impl Contents {
                 let Some(config) = self.blob_document(&manifest.config.digest)? else { return Ok(None) };
                 let layers = manifest.layers.iter().map(|l| format!("{BLOBS}{}", l.digest.hex())).collect();
                 let manifest = Some((kind, bytes.to_vec()));
-                let item = Item { config: config.to_vec(), manifest, layers, tags: Vec::new() };
+                let (tags, others) = (Vec::new(), Vec::new());
+                let item = Item { config: config.to_vec(), manifest, layers, tags, index: None, others };
                 Ok(Some((descriptor.digest.clone(), item)))
             }
         }
@@ -334,6 +390,8 @@ impl Contents {
             manifest: None,
             layers: item.layers.unwrap_or_default(),
             tags: item.repo_tags.unwrap_or_default().into_iter().map(tag).collect::<Result<_>>()?,
+            index: None,
+            others: Vec::new(),
         })
     }
 }

@@ -6,11 +6,12 @@ use super::{
     BLOBS, INDEX, LAYOUT, Layout, MANIFEST, ManifestItem, NAME_ANNOTATION, REF_ANNOTATION, REPOSITORIES, Repositories,
 };
 use crate::image::Image;
+use crate::platforms::ImageIndex;
 use crate::spec::{self, Descriptor, media_type};
 use crate::store::{Store, refuse_host};
 use crate::tar::{Header, Writer};
 use naru_base::error::Context;
-use naru_base::{Digest, Reference, Result};
+use naru_base::{Digest, Platform, Reference, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -25,6 +26,8 @@ pub struct SaveTarget {
     pub image: Arc<Image>,
     /// Its names, each with a tag.
     pub tags: Vec<Reference>,
+    /// What the names stand for, when that is more than one platform: all of it that is here goes into the archive.
+    pub index: Option<Arc<ImageIndex>>,
 }
 
 /// The documents of an archive, and the blobs that they name.
@@ -41,32 +44,43 @@ struct Plan {
 
 impl Store {
     /// What `docker save` means by these names: a name without a tag is all tags of the repository; an id or a digest is
-    /// an image without a name. The same image named twice is one target with all names.
+    /// an image without a name. The same image named twice is one target with all names. With a platform that one's image is
+    /// meant, alone; without, all that are here of the name.
     ///
     /// # Errors
-    /// `No such image: …`; and for the image `host`.
-    pub fn save_targets(&self, names: &[String]) -> Result<Vec<SaveTarget>> {
+    /// `No such image: …`; when it is not here for that platform; and for the image `host`.
+    pub fn save_targets(&self, names: &[String], platform: Option<&Platform>) -> Result<Vec<SaveTarget>> {
         let mut targets: Vec<SaveTarget> = Vec::new();
-        let mut add = |image: Arc<Image>, tag: Option<Reference>| {
-            let at = targets.iter().position(|t| t.image.id == image.id).unwrap_or_else(|| {
-                targets.push(SaveTarget { image, tags: Vec::new() });
+        let mut add = |image: Arc<Image>, name: &str, tag: Option<Reference>| -> Result<()> {
+            let (image, index) = match platform {
+                Some(wanted) => (self.for_platform(name, &image, wanted)?, None),
+                None => {
+                    let named = tag.as_ref().and_then(|t| self.index_named(t));
+                    (image, named.or_else(|| Reference::parse(name).ok().and_then(|r| self.index_named(&r))))
+                }
+            };
+            let of = |index: &Option<Arc<ImageIndex>>| index.as_ref().map(|i| i.descriptor.digest.clone());
+            let same = |t: &SaveTarget| t.image.id == image.id && of(&t.index) == of(&index);
+            let at = targets.iter().position(same).unwrap_or_else(|| {
+                targets.push(SaveTarget { image, tags: Vec::new(), index });
                 targets.len() - 1
             });
             if let Some(tag) = tag.filter(|tag| !targets[at].tags.contains(tag)) {
                 targets[at].tags.push(tag);
             }
+            Ok(())
         };
         for name in names {
             let reference = Reference::parse(name).ok();
             let all = reference.as_ref().filter(|r| r.is_name_only()).map(|r| self.tags_of(r)).unwrap_or_default();
             if !all.is_empty() {
-                all.into_iter().for_each(|(tag, image)| add(image, Some(tag)));
+                all.into_iter().try_for_each(|(tag, image)| add(image, &tag.familiar(), Some(tag)))?;
                 continue;
             }
             let image = self.lookup(name)?;
             let named =
                 reference.filter(|r| r.digest().is_none() && self.named(r).is_some()).map(Reference::with_default_tag);
-            add(image, named);
+            add(image, name, named)?;
         }
         targets.iter().try_for_each(|target| refuse_host(&target.image))?;
         Ok(targets)
@@ -116,12 +130,24 @@ impl Store {
 
     fn plan_image(&self, target: &SaveTarget, plan: &mut Plan) -> Result<()> {
         let image = &target.image;
+        let mut whole = None;
+        if let Some(index) = &target.index {
+            for other in self.members(index).into_iter().filter_map(|m| m.image) {
+                let (manifest, bytes, _) = self.manifest(&other)?;
+                for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                    plan.blobs.insert(part.digest.clone(), part.size);
+                }
+                plan.documents.insert(crate::digest_of(&bytes), bytes);
+            }
+            plan.documents.insert(index.descriptor.digest.clone(), self.index_bytes(index)?);
+            whole = Some(index.descriptor.clone());
+        }
         let (manifest, bytes, kind) = self.manifest(image)?;
         let digest = crate::digest_of(&bytes);
         for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
             plan.blobs.insert(part.digest.clone(), part.size);
         }
-        let descriptor = Descriptor::new(&kind, digest.clone(), bytes.len() as u64);
+        let descriptor = whole.unwrap_or_else(|| Descriptor::new(&kind, digest.clone(), bytes.len() as u64));
         plan.documents.insert(digest, bytes);
         if target.tags.is_empty() {
             plan.index.push(descriptor.clone());
