@@ -1,6 +1,7 @@
-//! Checks that keep the workspace as ARCHITECTURE.md tells.
+//! Checks that keep the workspace as ARCHITECTURE.md tells, and machines that lose their power.
 
 pub mod layers;
+pub mod power_cut;
 
 use std::path::{Path, PathBuf};
 

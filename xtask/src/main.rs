@@ -1,4 +1,4 @@
-//! Checks of the workspace: `cargo xtask layers`.
+//! Checks of the workspace: `cargo xtask layers`, and `power-cut` for `tools/power-cut`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,11 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format!("{error:#}")),
         },
-        _ => fail("usage: cargo xtask layers"),
+        Some("power-cut") => match xtask::power_cut::run(std::env::args().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{error:#}")),
+        },
+        _ => fail("usage: cargo xtask layers | power-cut"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `system check`: whether everything that is on the disk belongs to something, and is whole.
 
 use crate::Engine;
-use crate::container::RECORD_FILE;
 use naru_base::Result;
 use naru_base::error::Context as _;
 use naru_fs::Root;
@@ -47,7 +46,7 @@ impl Engine {
             if self.owns(&shown) || self.containers.is_being_made(&shown) {
                 continue;
             }
-            if folder.join(&name).join(RECORD_FILE).exists() {
+            if self.records.has(&shown) {
                 let text = "its record can't be read: its files are left alone".to_owned();
                 report.problems.push(Problem { kind: "container", subject: shown, problem: text, repaired: None });
                 continue;

@@ -251,14 +251,20 @@ impl Volumes {
         }
         let folder = Root::from_fd(self.records.folder(&volume.name).system(what())?);
         let made = folder.create_dir_all(FILL, 0o755.into()).system(what())?;
-        let filled = fill(&Root::from_fd(made)).and_then(|()| {
+        let made = Root::from_fd(made);
+        let filled = fill(&made).and_then(|()| {
+            if made.list("/").is_ok_and(|names| !names.is_empty()) {
+                // Files first, then their place: a volume that isn't empty is never filled again.
+                rustix::fs::syncfs(&made).system(what())?;
+            }
             // Onto the empty one, in one step; one that is no longer empty stays (rename(2)).
             rustix::fs::renameat(&folder, FILL, &folder, DATA)
                 .or_else(|e| match e {
                     rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST => Ok(()),
                     e => Err(e),
                 })
-                .system(what())
+                .system(what())?;
+            durable::sync_dir(&folder).system(what())
         });
         discard(&folder, FILL);
         filled
@@ -285,6 +291,7 @@ impl Volumes {
         discard(&root, &trash);
         // In one step: a volume is there or not, whenever the machine stops.
         rustix::fs::renameat(&root, name, &root, &trash).system(format!("cannot remove volume {name}"))?;
+        self.records.sync().system(format!("cannot remove volume {name} for good"))?;
         known.remove(name);
         drop(known);
         discard(&root, &trash);

@@ -117,6 +117,18 @@ pub fn remove(dir: impl AsFd, name: &str, durability: Durability) -> Result<()> 
     }
 }
 
+/// Gives the file `name` the second name `kept`, which stays with it when `name` is replaced. Nothing changes when there is a `kept` already, or no
+/// `name`.
+///
+/// # Errors
+/// linkat(2)'s.
+pub fn keep(dir: impl AsFd, name: &str, kept: &str) -> Result<()> {
+    match rustix::fs::linkat(&dir, name, &dir, kept, AtFlags::empty()) {
+        Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+        Err(e) => Err(Error::new("link", name, e)),
+    }
+}
+
 /// Writes `value` as JSON.
 ///
 /// # Errors

@@ -21,6 +21,10 @@ struct VersionOnly {
 
 /// The records in one folder: `<folder>/<id>/<file>`.
 ///
+/// What is written so that it survives the death of the process alone ([`Durability::Volatile`]) may be empty
+/// after a power cut, since no file system but ext4 brings a file to the disk because it is renamed. So the last record that was synced is kept
+/// beside it (`<file>.synced`), and an empty one is none.
+///
 /// A reader refuses a record of a newer version and leaves it alone. One broken file is one lost object: [`Records::load_all`] reports
 /// it and goes on.
 #[derive(Debug)]
@@ -57,11 +61,20 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
     /// As [`Records::folder`] and [`durable::write`].
     pub fn save(&self, id: &str, record: &T, durability: Durability) -> Result<()> {
         let folder = self.folder(id)?;
+        let kept = self.kept();
+        if durability == Durability::Volatile {
+            durable::keep(&folder, self.file, &kept)?;
+        }
         durable::write_json(&folder, self.file, &Envelope { version: self.version, record }, durability)?;
         if durability == Durability::Synced {
             durable::sync_dir(&self.root)?;
+            durable::remove(&folder, &kept, Durability::Volatile)?;
         }
         Ok(())
+    }
+
+    fn kept(&self) -> String {
+        format!("{}.synced", self.file)
     }
 
     /// The record of `id`, or `None` when there is none.
@@ -75,7 +88,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
             Err(e) if e.is_not_found() => return Ok(None),
             Err(e) => return Err(e),
         };
-        let Some(bytes) = durable::read(&folder, self.file)? else { return Ok(None) };
+        let Some(bytes) = self.newest(&folder)? else { return Ok(None) };
         let broken = |e: serde_json::Error| Error::text("decode", Path::new(id).join(self.file), e.to_string());
         let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(broken)?;
         if version > self.version {
@@ -84,6 +97,20 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
         }
         let envelope: Envelope<T> = serde_json::from_slice(&bytes).map_err(broken)?;
         Ok(Some(envelope.record))
+    }
+
+    /// The bytes of the record, or of the last one that was synced.
+    fn newest(&self, folder: &OwnedFd) -> Result<Option<Vec<u8>>> {
+        let has_content = |bytes: &Vec<u8>| bytes.iter().any(|byte| *byte != 0);
+        match durable::read(folder, self.file)?.filter(has_content) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Ok(durable::read(folder, &self.kept())?.filter(has_content)),
+        }
+    }
+
+    /// Whether `id` has a record, be it one that can't be read.
+    pub fn has(&self, id: &str) -> bool {
+        !matches!(self.load(id), Ok(None))
     }
 
     /// For the start, before anyone writes. Every folder's name with its record; folders without one (left by an interrupted creation) come as `Ok(None)`.
@@ -108,13 +135,22 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
         }
     }
 
-    /// Removes the folder of `id` and all in it.
+    /// Makes durable which objects there are: after one has been moved away.
     ///
     /// # Errors
-    /// As [`remove_tree`].
+    /// As [`durable::sync_dir`].
+    pub fn sync(&self) -> Result<()> {
+        durable::sync_dir(&self.root)
+    }
+
+    /// Removes the folder of `id` and all in it, for good.
+    ///
+    /// # Errors
+    /// As [`remove_tree`] and [`durable::sync_dir`].
     pub fn remove(&self, id: &str) -> Result<()> {
         check_id(id)?;
-        remove_tree(&self.root, id)
+        remove_tree(&self.root, id)?;
+        durable::sync_dir(&self.root)
     }
 }
 
@@ -153,5 +189,28 @@ mod tests {
         for bad in ["", "..", "a/b"] {
             assert!(old.load(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_power_cut_has_emptied_is_none() {
+        let scratch = Scratch::new("emptied");
+        let folder = scratch.path().join("containers");
+        let records: Records<u32> = Records::open(&folder, "config.json", 1).unwrap();
+        records.save("synced", &1, Durability::Synced).unwrap();
+        for value in [2, 3] {
+            records.save("synced", &value, Durability::Volatile).unwrap();
+            assert_eq!(records.load("synced").unwrap(), Some(value));
+        }
+        records.save("never", &1, Durability::Volatile).unwrap();
+        for id in ["synced", "never"] {
+            for left in ["", "\0\0\0"] {
+                std::fs::write(folder.join(id).join("config.json"), left).unwrap();
+                assert_eq!(records.load(id).unwrap(), (id == "synced").then_some(1));
+                assert_eq!(records.has(id), id == "synced");
+            }
+        }
+        records.save("synced", &4, Durability::Synced).unwrap();
+        assert_eq!(std::fs::read_dir(folder.join("synced")).unwrap().count(), 1);
+        assert!(!records.has("missing"));
     }
 }

@@ -94,7 +94,7 @@ impl Engine {
             let folder = self.records.folder(id).system("cannot open the container's folder")?;
             if volumes {
                 // Goes with the folder: an engine that finds that in the trash knows what else is to go.
-                naru_fs::durable::write_json(&folder, VOLUMES_FILE, &anonymous, Durability::Volatile)
+                naru_fs::durable::write_json(&folder, VOLUMES_FILE, &anonymous, Durability::Synced)
             } else {
                 // A removal with volumes that an engine's death cut short has left it; this one is without.
                 naru_fs::durable::remove(&folder, VOLUMES_FILE, Durability::Volatile)
@@ -103,10 +103,13 @@ impl Engine {
         }
         fault::point();
         match std::fs::rename(self.config.container_dir(&container.id), &trash) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::system(format!("cannot remove container {id}: {e}")))
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::system(format!("cannot remove container {id}: {e}"))),
+            // A machine that loses its power brings it back otherwise. One with `--rm` goes then, too.
+            Ok(()) if !container.read(|r| r.host.auto_remove) => {
+                self.records.sync().system(format!("cannot remove container {id} for good"))
             }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
         }
     }
 
