@@ -42,6 +42,7 @@ mod restart;
 mod services;
 mod soak;
 mod space;
+mod state;
 mod tutorial;
 mod userns;
 mod volumes;

@@ -145,6 +145,12 @@ impl Engine {
                 tracing::warn!(container = id.short(), "what was left of it can't be ended: {error}");
             }
         }
+        // Below a parent of a user's choice there may be groups of anybody: only those of known containers are looked for.
+        for container in self.containers.all() {
+            if container.read(|r| !r.host.cgroup_parent.is_empty() && !r.state.has_process()) {
+                self.kill_remains(&container);
+            }
+        }
     }
 
     /// The group of all containers goes with the engine, unless containers go on. Nothing waits for it.

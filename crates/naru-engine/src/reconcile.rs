@@ -120,9 +120,7 @@ impl Engine {
             let Ok(root) = naru_fs::Root::open_host(&folder) else { continue };
             for name in root.list("/").unwrap_or_default() {
                 // A record that can't be read is somebody's container: its folder stays.
-                let has_record = folder.join(&name).join(crate::container::RECORD_FILE).exists();
-                if !name.to_str().is_some_and(known)
-                    && !has_record
+                if !name.to_str().is_some_and(|name| known(name) || self.records.has(name))
                     && let Err(error) = naru_fs::remove_tree(&root, &name)
                 {
                     tracing::warn!("cannot remove {}: {error}", folder.join(&name).display());

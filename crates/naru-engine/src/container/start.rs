@@ -90,7 +90,7 @@ impl Engine {
                 return Err(failure);
             }
         };
-        self.record_start(container, monitor, sandbox, (pid, start_time, first_id))?;
+        self.record_start(container, monitor, sandbox, (pid, start_time, first_id));
         Ok(())
     }
 
@@ -156,13 +156,14 @@ impl Engine {
         }
     }
 
+    /// It runs, also where that can't be written down (a full disk): an engine that begins later finds it by its monitor.
     fn record_start(
         &self,
         container: &Arc<Container>,
         monitor: Arc<MonitorLink>,
         sandbox: Option<Sandbox>,
         (pid, start_time, first_id): (i32, u64, Option<u32>),
-    ) -> Result<()> {
+    ) {
         let now = clock::now();
         // After a power cut nothing runs, whatever the record says: its boot id is another. So no sync, but where a policy starts it then.
         let durability = container.change(|r| {
@@ -183,7 +184,12 @@ impl Engine {
             self.network_event(&network, "connect", Some(&container.id));
         }
         self.mount_events(container);
-        container.save(&self.records, durability)
+        if let Err(error) = container.save(&self.records, durability) {
+            tracing::warn!(
+                container = container.id.short(),
+                "it has been started, and that can't be written down: {error}"
+            );
+        }
     }
 
     /// The state of a container that could not be started; `--rm` removes it.
