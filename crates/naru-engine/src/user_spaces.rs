@@ -139,8 +139,10 @@ impl Engine {
             let tried = naru_runtime::try_mapped_root(&folder, &space.lease.map(), space.namespace.as_fd());
             // Whatever of it is left is swept with the trash.
             let _ = std::fs::remove_dir_all(&folder);
-            tried
-                .map_err(|e| format!("layers with mapped ids are refused below {}: {}", folder.display(), e.message))?;
+            let root = self.config.data_root.display();
+            tried.map_err(|e| {
+                format!("images in the data root {root} can't be mounted with mapped ids: {}", e.message)
+            })?;
             Ok(space)
         };
         self.user_spaces.probe.get_or_init(probe).as_ref().map_err(String::as_str)

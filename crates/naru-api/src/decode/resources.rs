@@ -178,7 +178,9 @@ fn cpu(host: &mut HostConfig, facts: Facts, warnings: &mut Vec<String>) -> Resul
         ));
     }
     let most = i64::try_from(facts.cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    if host.nano_cpus < 0 || host.nano_cpus > most {
+    // The kernel takes no quota below a millisecond, which is a hundredth of the usual period.
+    let too_few = host.nano_cpus != 0 && host.nano_cpus < 10_000_000;
+    if too_few || host.nano_cpus > most {
         let cpus = facts.cpus;
         return Err(Error::invalid(format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -421,6 +423,7 @@ mod tests {
             refused(|h| h.nano_cpus = 90_000_000_000),
             "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
         );
+        assert!(refused(|h| h.nano_cpus = 9_999_999).starts_with("range of CPUs is from 0.01"));
         assert_eq!(
             refused(|h| (h.nano_cpus, h.cpu_quota) = (1, 1)),
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set"
