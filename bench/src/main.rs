@@ -1,8 +1,10 @@
 //! Naru beside dockerd: the same work in turn, in one run, with pauses between (a loop without them hides what idle
 //! costs). Prints a table in Markdown. `naru-bench [--rounds N] [--containers N]`; needs root, dockerd and Debian's image
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
-//! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default.
+//! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default,
+//! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk.
 
+mod images;
 mod memory;
 mod runtimes;
 mod sample;
@@ -28,6 +30,10 @@ struct Settings {
     runtimes: bool,
     /// Nothing is measured: what confines containers is told.
     security: bool,
+    /// Images' times are compared.
+    images: bool,
+    /// What images take on disk is compared.
+    store: bool,
 }
 
 /// A client that speaks to an engine.
@@ -51,13 +57,16 @@ fn main() -> ExitCode {
 fn run(settings: Settings) -> Result<()> {
     match settings {
         Settings { security: true, .. } => security::compare(),
+        Settings { images: true, rounds, .. } => images::times(rounds),
+        Settings { store: true, .. } => images::disk(),
         Settings { runtimes: true, rounds, .. } => runtimes::compare(rounds),
         _ => bench(settings),
     }
 }
 
 fn settings() -> Result<Settings> {
-    let mut settings = Settings { rounds: 30, containers: 100, runtimes: false, security: false };
+    let mut settings =
+        Settings { rounds: 30, containers: 100, runtimes: false, security: false, images: false, store: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let target = match arg.as_str() {
@@ -67,11 +76,21 @@ fn settings() -> Result<Settings> {
                 settings.runtimes = true;
                 continue;
             }
+            "--images" => {
+                settings.images = true;
+                continue;
+            }
+            "--store" => {
+                settings.store = true;
+                continue;
+            }
             "--security" => {
                 settings.security = true;
                 continue;
             }
-            other => bail!("{other}: it takes --rounds N, --containers N, --runtimes and --security"),
+            other => {
+                bail!("{other}: it takes --rounds N, --containers N, --runtimes, --images, --store and --security")
+            }
         };
         let value = args.next().with_context(|| format!("{arg} needs a number"))?;
         *target = value.parse().with_context(|| format!("{arg} {value}: not a number"))?;

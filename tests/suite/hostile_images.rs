@@ -395,6 +395,7 @@ fn go_2026_6597_graphs_of_indices_are_bounded() -> Result<()> {
 #[ignore = "needs podman and dockerd, and says nothing about Naru that the others don't"]
 fn who_takes_what() -> Result<()> {
     use std::fmt::Write as _;
+    let reasons = std::cell::RefCell::new(String::new());
     let mut table = String::from("| a layer with | docker | podman | Naru |\n|---|---|---|---|\n");
     let (naru, docker) =
         (Engine::with(Target::Naru, Default::default())?, Engine::with(Target::Dockerd, Default::default())?);
@@ -416,7 +417,11 @@ fn who_takes_what() -> Result<()> {
         };
         let mut row = format!("| {what} |");
         let run = |engine: &Engine| -> Result<bool> {
-            let taken = engine.cli().run_with_input(["load"], &fs::read(&file)?)?.code == 0;
+            let done = engine.cli().run_with_input(["load"], &fs::read(&file)?)?;
+            let taken = done.code == 0;
+            if !taken {
+                writeln!(reasons.borrow_mut(), "{what}: {:?}: {}", engine.target(), done.stderr.trim())?;
+            }
             engine.cli().run(["rmi", "-f", "hostile/x:1"])?;
             Ok(taken)
         };
@@ -426,6 +431,9 @@ fn who_takes_what() -> Result<()> {
             command.args(["--root", &podman.join("root").display().to_string()]);
             command.args(["--runroot", &podman.join("run").display().to_string(), "--storage-driver", "overlay"]);
             let done = command.args(args).output().context("start podman")?;
+            if !done.status.success() {
+                writeln!(reasons.borrow_mut(), "{what}: podman: {}", String::from_utf8_lossy(&done.stderr).trim())?;
+            }
             Ok(done.status.success())
         };
         write!(row, " {} |", verdict(by_podman(&["load", "-q", "-i", &file.display().to_string()])?)?)?;
@@ -433,6 +441,6 @@ fn who_takes_what() -> Result<()> {
         write!(row, " {} |", verdict(run(&naru)?)?)?;
         writeln!(table, "{row}")?;
     }
-    std::io::Write::write_all(&mut std::io::stdout(), table.as_bytes())?;
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{table}\n{}", reasons.borrow()).as_bytes())?;
     Ok(())
 }
