@@ -21,6 +21,7 @@ mod isolation;
 mod kit;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod logs;
 mod metrics;
 mod network;

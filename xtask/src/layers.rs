@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("naru-monitor", 2),
     ("naru-runtime", 1),
     ("naru-dns", 1),
+    ("naru-log", 1),
     ("naru-fs", 0),
     ("naru-sys", 0),
     ("naru-base", 0),

@@ -46,10 +46,12 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         id: String,
         warnings: Vec<String>,
     }
-    let body: CreateBody =
+    let mut body: CreateBody =
         call.json().await?.ok_or_else(|| Error::invalid("config cannot be empty in order to create a container"))?;
     let platform = if call.version >= v1(41) { names::platform(call.query.text("platform"))? } else { None };
     let name = names::container(call.query.text("name"));
+    let log = &mut body.host_config.get_or_insert_default().log_config;
+    call.engine.complete_log(&mut log.r#type, log.config.get_or_insert_default());
     let (request, mut warnings) = decode::create::decode(body, name, platform, || facts(&call.engine))?;
     let created = call.engine.create(request).await?;
     warnings.extend(created.warnings);

@@ -27,9 +27,9 @@ pub(crate) async fn logs(call: Call) -> Result<Reply> {
     if !options.stdout && !options.stderr {
         return Err(Error::invalid("must specify at least one of 'stdout' or 'stderr'"));
     }
-    let details = if call.query.flag("details") { details(&call)? } else { String::new() };
     let (tty, lines) = call.engine.logs(&call.name, options)?;
-    let format = Format { framed: !tty, timestamps: call.query.flag("timestamps"), details };
+    let format =
+        Format { framed: !tty, timestamps: call.query.flag("timestamps"), details: call.query.flag("details") };
     Ok(Reply::stream(call.stream_type(tty), pieces(lines, format)))
 }
 
@@ -37,30 +37,14 @@ pub(crate) async fn logs(call: Call) -> Result<Reply> {
 struct Format {
     framed: bool,
     timestamps: bool,
-    /// Attributes and a space.
-    details: String,
+    /// With the attributes that each line has.
+    details: bool,
 }
 
-/// What `--log-opt labels=…,env=…` chose, as `key=value` with commas, in order of the keys.
-fn details(call: &Call) -> Result<String> {
-    let view = call.engine.inspect(&call.name, false)?;
-    let chosen = |option: &str| -> Vec<String> {
-        view.host.log.options.get(option).into_iter().flat_map(|v| v.split(',')).map(ToOwned::to_owned).collect()
-    };
-    let mut attributes = BTreeMap::new();
-    for key in chosen("labels") {
-        if let Some(value) = view.config.labels.get(&key) {
-            attributes.insert(key, value.clone());
-        }
-    }
-    for key in chosen("env") {
-        let value = view.config.env.iter().find_map(|e| e.split_once('=').filter(|(k, _)| *k == key));
-        if let Some((_, value)) = value {
-            attributes.insert(key, value.to_owned());
-        }
-    }
+/// What `--log-opt labels=…,env=…` chose, as `key=value` with commas, in order of the keys, and a space.
+fn details(attributes: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = attributes.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
-    Ok(if pairs.is_empty() { String::new() } else { format!("{} ", pairs.join(",")) })
+    format!("{} ", pairs.join(","))
 }
 
 /// Go's `url.QueryEscape`.
@@ -104,7 +88,8 @@ impl Format {
             Ok(line) => {
                 let time = if self.timestamps { format!("{} ", rfc3339_fixed(line.time)) } else { String::new() };
                 let stream = if line.stderr { STDERR } else { STDOUT };
-                self.write(out, stream, &[time.as_bytes(), self.details.as_bytes(), &line.text]);
+                let details = if self.details { details(&line.attributes) } else { String::new() };
+                self.write(out, stream, &[time.as_bytes(), details.as_bytes(), &line.text]);
             }
             Err(error) => {
                 let text = format!("Error grabbing logs: {error}\n");
@@ -130,7 +115,12 @@ mod tests {
     use futures_util::StreamExt as _;
 
     fn line(stderr: bool, text: &str) -> Result<LogLine> {
-        Ok(LogLine { stderr, time: 1_700_000_000_000_000_005, text: text.as_bytes().to_vec() })
+        Ok(LogLine {
+            stderr,
+            time: 1_700_000_000_000_000_005,
+            text: text.as_bytes().to_vec(),
+            attributes: BTreeMap::new(),
+        })
     }
 
     async fn written(format: Format, lines: Vec<Result<LogLine>>) -> Vec<u8> {
@@ -145,15 +135,19 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn lines_are_framed_or_raw() {
-        let format = |framed, timestamps, details: &str| Format { framed, timestamps, details: details.into() };
+        let format = |framed, timestamps, details| Format { framed, timestamps, details };
+        let mut attributed = line(false, "a\n");
+        if let Ok(line) = &mut attributed {
+            line.attributes.insert("k".into(), "v".into());
+        }
         let two = || vec![line(false, "a\n"), line(true, "b")];
-        assert_eq!(written(format(true, false, ""), two()).await, b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b");
-        assert_eq!(written(format(false, false, ""), two()).await, b"a\nb");
+        assert_eq!(written(format(true, false, false), two()).await, b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b");
+        assert_eq!(written(format(false, false, false), two()).await, b"a\nb");
         assert_eq!(
-            written(format(false, true, "k=v "), vec![line(false, "a\n")]).await,
+            written(format(false, true, true), vec![attributed]).await,
             b"2023-11-14T22:13:20.000000005Z k=v a\n"
         );
-        let failed = written(format(true, false, ""), vec![Err(Error::system("x"))]).await;
+        let failed = written(format(true, false, false), vec![Err(Error::system("x"))]).await;
         assert_eq!(failed, b"\x03\0\0\0\0\0\0\x17Error grabbing logs: x\n");
     }
 

@@ -113,6 +113,12 @@ fn text(engine: &Engine) -> String {
         &[("", counts.restarts)],
     );
     metric("naru_container_deaths_total", "counter", "Ends of containers", &[("", counts.deaths)]);
+    metric(
+        "naru_log_records_lost_total",
+        "counter",
+        "Records of output that are in no log: the disk was full, or the buffer of the non-blocking mode",
+        &[("", counts.log_records_lost)],
+    );
     metric("naru_images", "gauge", "Images that are here", &[("", count(info.images))]);
     out
 }

@@ -15,6 +15,8 @@ pub struct Counts {
     pub deaths: u64,
     /// Starts by a policy.
     pub restarts: u64,
+    /// Records that are in no log.
+    pub log_records_lost: u64,
 }
 
 /// One number that only grows.
@@ -25,6 +27,11 @@ impl Counter {
     /// One more.
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many more.
+    pub(crate) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -39,6 +46,7 @@ pub(crate) struct Counters {
     pub health_checks_failed: Counter,
     pub deaths: Counter,
     pub restarts: Counter,
+    pub log_records_lost: Counter,
 }
 
 impl crate::Engine {
@@ -50,6 +58,7 @@ impl crate::Engine {
             health_checks_failed: self.counters.health_checks_failed.now(),
             deaths: self.counters.deaths.now(),
             restarts: self.counters.restarts.now(),
+            log_records_lost: self.counters.log_records_lost.now(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn usage(folder: &Path) -> u64 {
     total
 }
 
-fn size_of(meta: &std::fs::Metadata) -> u64 {
+pub(crate) fn size_of(meta: &std::fs::Metadata) -> u64 {
     let (length, allocated) = (meta.len(), meta.blocks().saturating_mul(BLOCK));
     if length > INLINE { length.min(allocated) } else { length }
 }
@@ -128,10 +128,9 @@ impl Engine {
 
     /// Bytes of a container's logs, rotated ones too.
     fn log_bytes(&self, id: &Id) -> u64 {
-        let Ok(entries) = std::fs::read_dir(self.config.container_dir(id)) else { return 0 };
-        let is_log = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(&format!("{id}-json.log"));
-        let logs = entries.flatten().filter(|entry| is_log(&entry.file_name()));
-        logs.filter_map(|entry| entry.metadata().ok()).map(|meta| size_of(&meta)).sum()
+        let settings = self.containers.by_id(id).map(|c| c.read(|r| r.host.log.clone())).unwrap_or_default();
+        let path = crate::log_config::path(&settings, &self.config.container_dir(id), id.as_str());
+        path.map_or(0, |path| crate::container::log_size(&path))
     }
 }
 

@@ -79,6 +79,7 @@ impl Engine {
             apparmor: self.apparmor.is_active(),
             limits: self.limit_support(),
             cdi_devices: Registry::read(&self.config.cdi_spec_dirs).names().map(str::to_owned).collect(),
+            log_driver: self.log_driver().to_owned(),
             cdi_spec_dirs: self.config.cdi_spec_dirs.clone(),
         }
     }

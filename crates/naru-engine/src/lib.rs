@@ -21,7 +21,6 @@ mod id_ranges;
 mod image;
 mod info;
 mod log_config;
-mod log_file;
 mod monitor_link;
 mod network_types;
 mod networks;
@@ -47,6 +46,7 @@ pub use counts::Counts;
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use id_ranges::parse_ids;
+pub use log_config::check_log;
 pub use naru_registry::Rule as RegistryRule;
 pub use naru_store::ImagePolicy;
 
@@ -60,6 +60,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The log drivers that there are.
+pub fn log_drivers() -> Vec<&'static str> {
+    naru_log::names().collect()
+}
 
 /// Where an engine keeps what lasts, unless told otherwise.
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/naru";
@@ -95,6 +100,8 @@ pub struct EngineConfig {
     pub default_userns: types::UserMode,
     /// First and last of the host's ids that containers may get; `None` for the default.
     pub userns_ids: Option<(u32, u32)>,
+    /// Log driver of containers that don't say, and its options.
+    pub log: types::LogSettings,
     /// How much images may take; `None` for all that they need.
     pub disk_budget: Option<DiskBudget>,
     /// What may be in layers from elsewhere.

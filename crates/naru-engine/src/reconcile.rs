@@ -69,6 +69,9 @@ impl Engine {
             for (id, pid) in &state.execs {
                 self.execs.take_up(&container.id, id, *pid);
             }
+            if state.log_lost.records > 0 {
+                self.log_lost(container, state.log_lost.clone());
+            }
             if state.health.is_some() {
                 container.change(|r| r.state.health.clone_from(&state.health));
             }

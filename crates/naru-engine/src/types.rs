@@ -354,7 +354,7 @@ pub enum SeccompChoice {
 /// Log driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSettings {
-    /// `json-file`, `none`; empty for the default.
+    /// `json-file`, `local`, `none`; empty for the default.
     pub driver: String,
     /// `max-size`, `max-file`, …
     pub options: BTreeMap<String, String>,
@@ -457,6 +457,8 @@ pub struct ContainerView {
     pub error: String,
     /// Whether the kernel killed something in it for want of memory.
     pub oom_killed: bool,
+    /// What of its log was lost since its last start.
+    pub log_lost: naru_log::Lost,
     /// Last start.
     pub started_at: UnixNanos,
     /// Last end.
@@ -619,6 +621,8 @@ pub struct LogLine {
     pub time: UnixNanos,
     /// With its newline, unless it is a part.
     pub text: Vec<u8>,
+    /// What `--log-opt labels=…,env=…,tag=…` added.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A process to be run in a running container.
@@ -929,6 +933,8 @@ pub struct SystemInfo {
     pub user_namespaces: bool,
     /// Whether AppArmor confines.
     pub apparmor: bool,
+    /// Log driver of containers that don't say.
+    pub log_driver: String,
     /// Where CDI specifications are.
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Full names of the devices that they describe.

@@ -113,8 +113,8 @@ fn measure_output(spawner: &Spawner, name: &str, logged: bool) {
     let line = "a line of a program that says about sixty bytes at a time..";
     let mut request = world.request(&format!("read go; yes '{line}' | head -c {}; sleep 1000", MEGABYTES << 20));
     request.stdin_open = true;
-    let log = LogConfig::JsonFile { path: world.log(), max_size: 10 << 20, max_files: 3 };
-    request.log = if logged { log } else { LogConfig::None };
+    let log = LogConfig { max_size: 10 << 20, max_files: 3, ..world.log_config() };
+    request.log = if logged { log } else { LogConfig { driver: "none".into(), ..LogConfig::default() } };
     link.start(request, Vec::new());
     let ours = link.attach(all());
     std::thread::sleep(Duration::from_millis(100));

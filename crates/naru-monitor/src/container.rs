@@ -4,13 +4,12 @@ use crate::client::{self, Client};
 use crate::exits;
 use crate::health::{self, Health};
 use crate::listener::Listener;
-use crate::log::JsonLog;
 use crate::protocol::{ExecRequest, ExitRecord, MemoryAtEnd, StartRequest};
 use crate::session::Session;
 use crate::streams::{self, Wanted};
-use crate::timestamp;
 use naru_base::Error;
 use naru_dns::{Resolver, Server, Sockets};
+use naru_log::{Log, timestamp};
 use naru_runtime::cgroup::Cgroup;
 use naru_runtime::plan::{Descriptors, Namespace, Namespaces, Process};
 use naru_runtime::{ExecTarget, StartError, Started};
@@ -103,7 +102,7 @@ impl Container {
             (Some(resolver), Some(network)) => Some(name_server(network.try_clone(), resolver)?),
             _ => None,
         };
-        let log = JsonLog::open(&log)?;
+        let log = Log::open(&log)?;
         let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
         let options = hooks.map(|hooks| hooks.options(&plan.id, &run_dir)).transpose()?.unwrap_or_default();
         let mut started = naru_runtime::prepare_with(&plan, joined, stdio, options)?.start()?;
@@ -233,6 +232,7 @@ impl Container {
     pub(crate) fn end(&mut self, exit_code: i32, health: Option<&Health>) -> ExitRecord {
         let oom_killed = self.was_out_of_memory() || self.oom_kills > 0;
         let finished_at = timestamp::now();
+        let log_lost = self.main.finish_log();
         let record = ExitRecord {
             version: exits::RECORD_VERSION,
             exit_code,
@@ -243,6 +243,7 @@ impl Container {
             unhealthy: health.and_then(Health::acted),
             memory: oom_killed.then(|| self.memory_at_end()),
             unseen: false,
+            log_lost,
         };
         // On a full disk the engine still hears it; one that isn't there will find the container dead.
         let _ = exits::write_record(&self.record_dir, &record, self.volatile);

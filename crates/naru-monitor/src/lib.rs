@@ -4,7 +4,8 @@
 //! over, runs further processes, and writes down how the container ended before it tells anyone. It outlives the engine: a later one
 //! finds it by its socket. What engine, spawner and monitor say to each other is [`protocol`], on [`wire`].
 //!
-//! No async runtime, no threads, and nothing allocated before it is needed: a thousand monitors are to fit into memory.
+//! No async runtime, and nothing allocated before it is needed: a thousand monitors are to fit into memory. The only other threads are those
+//! of a log (`naru-log`): one that compresses an older file, one that writes in the non-blocking mode.
 
 mod client;
 mod container;
@@ -15,9 +16,7 @@ mod health;
 mod health_probe;
 mod health_state;
 mod hook_plan;
-mod json_text;
 mod listener;
-mod log;
 mod monitor;
 mod peer;
 pub mod protocol;
@@ -25,7 +24,6 @@ mod requests;
 mod session;
 mod spawner;
 mod streams;
-mod timestamp;
 pub mod wire;
 
 pub use monitor::monitor_main;

@@ -16,6 +16,9 @@ const REMEMBERED: usize = 64;
 /// After so long without anything to do, buffers are given back.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// So long it says nothing new of what its log loses.
+const LOST_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs a monitor that speaks to its engine over `control`; returns the exit code of its process. The process has one thread, and
 /// children only by this call.
 pub fn monitor_main(control: OwnedFd) -> i32 {
@@ -43,6 +46,8 @@ pub(crate) struct Monitor {
     /// A start has failed: there is nothing more to do.
     pub(crate) failed: bool,
     events: Vec<Event>,
+    /// How many records of the log were lost when that was last told, and when.
+    lost_told: (u64, Option<Instant>),
     /// Room for output on its way.
     chunk: Vec<u8>,
     /// Buffers may be larger than an idle monitor's should.
@@ -221,6 +226,7 @@ impl Monitor {
         if let (Some(health), Some(container)) = (&mut self.health, &self.container) {
             health.tend(container, now, &mut self.events);
         }
+        self.tell_lost(now);
         self.end_container(now);
         for event in std::mem::take(&mut self.events) {
             self.tell(&event);
@@ -232,6 +238,19 @@ impl Monitor {
         }
         self.execs.retain(|exec| !exec.is_over());
         self.peers.retain(|peer| !peer.is_gone());
+    }
+
+    /// Tells what of the log is lost, when something was. What is not told here is in the exit record.
+    fn tell_lost(&mut self, now: Instant) {
+        let (told, at) = self.lost_told;
+        if at.is_some_and(|at| now < at + LOST_INTERVAL) {
+            return;
+        }
+        let lost = self.container.as_ref().map(|c| c.main.log_lost()).unwrap_or_default();
+        if lost.records > told {
+            self.lost_told = (lost.records, Some(now));
+            self.events.push(Event::LogLost(lost));
+        }
     }
 
     /// Tells the ends of execs of which `ready` says that they can be told.

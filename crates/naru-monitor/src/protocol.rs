@@ -10,6 +10,7 @@
 pub use crate::hook_plan::HookPlan;
 use naru_base::Class;
 use naru_dns::Resolver;
+pub use naru_log::{LogConfig, Lost};
 use naru_runtime::plan::{IdMap, Plan, Process};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -262,23 +263,6 @@ pub struct HealthReport {
     pub changed: bool,
 }
 
-/// How output is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogConfig {
-    /// Not at all.
-    None,
-    /// docker's `json-file` format.
-    JsonFile {
-        /// The file.
-        path: PathBuf,
-        /// Bytes after which it is rotated; 0 for never.
-        max_size: u64,
-        /// How many files are kept, the current one among them.
-        max_files: u32,
-    },
-}
-
 /// A client's stream, to be connected to a process's stdio.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Attach {
@@ -357,6 +341,9 @@ pub struct MonitorState {
     /// Its health, if that is checked.
     #[serde(default)]
     pub health: Option<HealthState>,
+    /// What of its log was lost.
+    #[serde(default)]
+    pub log_lost: Lost,
 }
 
 /// Monitor to engine, unasked.
@@ -381,6 +368,8 @@ pub enum Event {
     OutOfMemory,
     /// A check of its health has ended.
     Health(Box<HealthReport>),
+    /// Output could not be logged; told now and then, with all that was lost so far.
+    LogLost(Lost),
 }
 
 /// Monitor to engine.
@@ -419,6 +408,9 @@ pub struct ExitRecord {
     /// Nobody saw the end: it is what was concluded from its absence.
     #[serde(default)]
     pub unseen: bool,
+    /// What of its log was lost.
+    #[serde(default)]
+    pub log_lost: Lost,
 }
 
 /// Memory of a container in which the kernel killed something for want of it.

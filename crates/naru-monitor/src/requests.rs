@@ -50,6 +50,7 @@ impl Monitor {
             execs: running.map(|e| (e.exec.clone().unwrap_or_default(), e.pid.as_raw_nonzero().get())).collect(),
             ended_execs: self.ended_execs.drain(..).collect(),
             health: self.health.as_ref().map(|h| h.state().clone()),
+            log_lost: container.main.log_lost(),
         };
         (Response::Hello(Box::new(state)), container.network_namespace().into_iter().collect())
     }

@@ -3,9 +3,9 @@
 use crate::client::{Client, Heard};
 use crate::exits;
 use crate::health_state::Capture;
-use crate::log::JsonLog;
 use crate::protocol::{Attach, Event};
 use crate::streams::{Ends, Input};
+use naru_log::{Log, Lost};
 use naru_runtime::Started;
 use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
@@ -35,7 +35,7 @@ pub(crate) struct Session {
     input: Option<Input>,
     outputs: [Option<OwnedFd>; 2],
     clients: Vec<Client>,
-    log: Option<JsonLog>,
+    log: Option<Log>,
     /// Keeps the beginning of its output, for a check of the container's health.
     capture: Option<Capture>,
     /// Close the input when a client's input ends.
@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// With a log for its output.
-    pub(crate) fn with_log(self, log: Option<JsonLog>) -> Self {
+    pub(crate) fn with_log(self, log: Option<Log>) -> Self {
         Self { log, ..self }
     }
 
@@ -331,6 +331,18 @@ impl Session {
     /// Whether there is nothing left to do for it.
     pub(crate) fn is_over(&self) -> bool {
         self.told && self.clients.is_empty()
+    }
+
+    /// Waits for what of its log is written beside; what of it was lost.
+    pub(crate) fn finish_log(&mut self) -> Lost {
+        let Some(log) = &mut self.log else { return Lost::default() };
+        log.finish();
+        log.lost()
+    }
+
+    /// What of its log was lost so far.
+    pub(crate) fn log_lost(&self) -> Lost {
+        self.log.as_ref().map(Log::lost).unwrap_or_default()
     }
 
     /// Gives back memory that only bursts of output need.

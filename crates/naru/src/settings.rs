@@ -4,8 +4,9 @@ use naru_engine::CgroupDriver;
 use naru_engine::DiskBudget;
 use naru_engine::ImagePolicy;
 use naru_engine::RegistryRule;
-use naru_engine::types::UserMode;
+use naru_engine::types::{LogSettings, UserMode};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,8 @@ Options:
       --image-policy string         What of device nodes and of set-id bits with file capabilities is taken out of images from
                                     elsewhere: devices=keep|strip|refuse,setuid=keep|strip|refuse (default: all is kept)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
+      --log-driver string           Log driver of containers that don't say: json-file, local, none (default \"json-file\")
+      --log-opt list                Option of that driver (KEY=VALUE)
       --metrics-addr ADDRESS:PORT   Where Prometheus finds metrics (no address: nowhere)
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
       --registry-certs string       Folder with certificates by registry (default \"/etc/docker/certs.d\")
@@ -68,6 +71,7 @@ pub(crate) struct Settings {
     pub registry_mirrors: Vec<String>,
     pub registry_rules: Vec<RegistryRule>,
     pub registry_certs: Option<PathBuf>,
+    pub log: LogSettings,
     pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
     pub disk_budget: Option<DiskBudget>,
@@ -94,6 +98,8 @@ struct File {
     /// Naru's own: mirrors and blocks by the beginning of an image's name.
     registries: Option<Vec<RegistryRule>>,
     registry_certs: Option<PathBuf>,
+    log_driver: Option<String>,
+    log_opts: Option<BTreeMap<String, String>>,
     metrics_addr: Option<String>,
     search_index: Option<String>,
     disk_budget: Option<String>,
@@ -152,6 +158,13 @@ impl Settings {
                 }
                 "--block-registry" => rule(&mut own.registries, &value()?).blocked = true,
                 "--registry-certs" => own.registry_certs = Some(value()?.into()),
+                "--log-driver" => own.log_driver = Some(value()?),
+                "--log-opt" => {
+                    let value = value()?;
+                    let (key, value) =
+                        value.split_once('=').ok_or(format!("invalid log-opt {value:?}: KEY=VALUE is needed"))?;
+                    own.log_opts.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+                }
                 "--metrics-addr" => own.metrics_addr = Some(value()?),
                 "--search-index" => own.search_index = Some(value()?),
                 "--disk-budget" => own.disk_budget = Some(value()?),
@@ -183,6 +196,7 @@ impl Settings {
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             registry_rules: own.registries.or(file.registries).unwrap_or_default(),
             registry_certs: own.registry_certs.or(file.registry_certs),
+            log: log(own.log_driver.or(file.log_driver), own.log_opts, file.log_opts)?,
             metrics_addr: own.metrics_addr.or(file.metrics_addr),
             search_index: own.search_index.or(file.search_index),
             disk_budget: budget(
@@ -204,6 +218,19 @@ impl Settings {
                 .transpose()?,
         })
     }
+}
+
+/// The log driver of containers that don't say; refused here rather than at the first container.
+fn log(
+    driver: Option<String>,
+    own: Option<BTreeMap<String, String>>,
+    file: Option<BTreeMap<String, String>>,
+) -> Result<LogSettings, String> {
+    let mut options = file.unwrap_or_default();
+    options.extend(own.unwrap_or_default());
+    let settings = LogSettings { driver: driver.unwrap_or_default(), options };
+    naru_engine::check_log(&settings).map_err(|e| format!("failed to set log opts: {e}"))?;
+    Ok(settings)
 }
 
 /// The mode of containers that don't say.

@@ -66,7 +66,7 @@ pub(crate) fn decode(
     if published && host.network_mode == "host" {
         warnings.push("Published ports are discarded when using host network mode".into());
     }
-    let log = log_settings(host)?;
+    let log = log_settings(host);
     let mounts = mounts::mounts(host)?;
     complete(host, security.open_system_paths);
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
@@ -181,38 +181,13 @@ fn extra_hosts(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// Options of `json-file`.
-const LOG_OPTIONS: [&str; 8] =
-    ["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"];
-
-fn log_settings(host: &mut HostConfig) -> Result<LogSettings> {
+/// What is checked by the engine, which has the defaults.
+fn log_settings(host: &mut HostConfig) -> LogSettings {
     let LogConfig { r#type: driver, config } = &mut host.log_config;
     if driver.is_empty() {
         *driver = "json-file".into();
     }
-    let options = config.get_or_insert_default().clone();
-    match driver.as_str() {
-        "json-file" => {
-            if let Some(unknown) = options.keys().find(|k| !LOG_OPTIONS.contains(&k.as_str())) {
-                return Err(Error::invalid(format!("unknown log opt '{unknown}' for json-file log driver")));
-            }
-            if let Some(size) = options.get("max-size").filter(|s| *s != "-1") {
-                naru_base::size::parse_bytes(size)
-                    .map_err(|e| Error::invalid(format!("invalid value for max-size: {e}")))?;
-            }
-            if let Some(files) = options.get("max-file").filter(|n| n.parse::<u32>().map_or(true, |n| n == 0)) {
-                return Err(Error::invalid(format!("invalid value for max-file: {files:?} is no number from 1 on")));
-            }
-        }
-        "none" => {}
-        "local" | "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "etwlogs" | "gcplogs" => {
-            return Err(Error::not_implemented(format!("log driver {driver} is not available: use json-file or none")));
-        }
-        other => {
-            return Err(Error::invalid(format!("error looking up logging plugin {other}: plugin {other:?} not found")));
-        }
-    }
-    Ok(LogSettings { driver: driver.clone(), options })
+    LogSettings { driver: driver.clone(), options: config.get_or_insert_default().clone() }
 }
 
 fn cgroup_parent(path: &str) -> Result<String> {
@@ -307,8 +282,6 @@ mod tests {
             (r#"{"OomScoreAdj":5000}"#, "Invalid value 5000, range for oom score adj is [-1000, 1000]"),
             (r#"{"Runtime":"foo"}"#, "unknown or invalid runtime name: foo"),
             (r#"{"Isolation":"foo"}"#, "Invalid isolation: \"foo\" - linux only supports 'default'"),
-            (r#"{"LogConfig":{"Type":"bla"}}"#, "error looking up logging plugin bla: plugin \"bla\" not found"),
-            (r#"{"LogConfig":{"Config":{"foo":"1"}}}"#, "unknown log opt 'foo' for json-file log driver"),
             (r#"{"CgroupParent":"/a/../b"}"#, "invalid cgroup parent \"/a/../b\": it must not leave the cgroup tree"),
         ] {
             assert_eq!(read(json).unwrap_err().message(), text);

@@ -175,7 +175,8 @@ impl Container {
             resolv_conf_path: text(&view.files.resolv_conf),
             hostname_path: text(&view.files.hostname),
             hosts_path: text(&view.files.hosts),
-            log_path: text(&view.files.log),
+            // As in docker: where `local` has its files is its own business.
+            log_path: if view.host.log.driver == "local" { String::new() } else { text(&view.files.log) },
             name: format!("/{}", view.name),
             restart_count: view.restart_count,
             driver: "overlay2",

@@ -28,6 +28,7 @@ pub(crate) fn container_view() -> ContainerView {
         pid: 0,
         exit_code: 0,
         error: String::new(),
+        log_lost: Default::default(),
         oom_killed: false,
         started_at: 0,
         finished_at: 0,

@@ -45,7 +45,7 @@ pub(crate) struct Info {
     #[serde(rename = "NGoroutines")]
     n_goroutines: usize,
     system_time: String,
-    logging_driver: &'static str,
+    logging_driver: String,
     cgroup_driver: &'static str,
     cgroup_version: String,
     #[serde(rename = "NEventsListener")]
@@ -96,7 +96,7 @@ struct Plugins {
     volume: [&'static str; 1],
     network: [&'static str; 4],
     authorization: Option<()>,
-    log: [&'static str; 2],
+    log: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,7 +175,7 @@ impl Info {
                 volume: ["local"],
                 network: ["bridge", "host", "macvlan", "null"],
                 authorization: None,
-                log: ["json-file", "none"],
+                log: naru_engine::log_drivers(),
             },
             memory_limit: info.limits.memory,
             swap_limit: info.limits.swap,
@@ -192,7 +192,7 @@ impl Info {
             oom_kill_disable: info.limits.oom_kill_disable,
             n_goroutines: 0,
             system_time: rfc3339(now()),
-            logging_driver: "json-file",
+            logging_driver: info.log_driver,
             cgroup_driver: info.cgroup_driver.as_str(),
             cgroup_version: info.cgroup_version.to_string(),
             n_events_listener: info.event_listeners,

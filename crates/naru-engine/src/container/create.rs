@@ -157,13 +157,7 @@ impl Engine {
         if host.auto_remove && !matches!(policy, "" | "no") {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
         }
-        if !matches!(host.log.driver.as_str(), "" | "json-file" | "none") {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{}' is registered; there are json-file and none",
-                host.log.driver
-            )));
-        }
-        crate::log_config::parse(&host.log)?;
+        crate::log_config::check_log(&host.log)?;
         super::health::check(config)?;
         self.check_namespaces(config, host)?;
         Ok(())

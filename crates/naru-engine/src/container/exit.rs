@@ -21,6 +21,7 @@ impl Engine {
             Event::Detached { exec: None } => self.container_event(&container, "detach", &[]),
             Event::Detached { exec: Some(exec) } => self.exec_detached(&container, &exec),
             Event::Health(report) => self.health_checked(&container, *report),
+            Event::LogLost(lost) => self.log_lost(&container, lost),
             Event::OutOfMemory => {
                 container.change(|r| history::note(&mut r.state.history, clock::now(), What::OutOfMemory));
                 self.container_event(&container, "oom", &[]);
@@ -47,6 +48,15 @@ impl Engine {
         }
         self.kill_remains(&container);
         self.ended(&container, &record);
+    }
+
+    /// Output could not be logged.
+    pub(crate) fn log_lost(&self, container: &Container, lost: naru_log::Lost) {
+        let before = container.change(|r| std::mem::replace(&mut r.state.log_lost, lost.clone()));
+        self.counters.log_records_lost.add_many(lost.records.saturating_sub(before.records));
+        if before.reason != lost.reason {
+            tracing::warn!(container = container.id.short(), "records of its log are lost: {}", lost.reason);
+        }
     }
 
     /// The record that a monitor left, if it is of the current run.
@@ -79,6 +89,9 @@ impl Engine {
         });
         // Told twice.
         let Some(lasted) = lasted else { return };
+        if record.log_lost.records > 0 {
+            self.log_lost(container, record.log_lost.clone());
+        }
         self.counters.deaths.add();
         self.close_ports(container);
         container.set_monitor(None);

@@ -2,8 +2,11 @@
 
 use super::Container;
 use crate::types::{LogLine, LogOptions};
-use crate::{Engine, log_file};
+use crate::{Engine, clock};
 use naru_base::{Error, Result};
+use naru_log::{Driver, Entry, Reader, Stream};
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -29,14 +32,18 @@ impl Engine {
         container: &Arc<Container>,
         options: LogOptions,
     ) -> Result<mpsc::Receiver<Result<LogLine>>> {
-        if container.read(|r| r.host.log.driver == "none") {
+        let settings = container.read(|r| r.host.log.clone());
+        let folder = self.config.container_dir(&container.id);
+        let name = if settings.driver.is_empty() { crate::log_config::DEFAULT_DRIVER } else { &settings.driver };
+        let (Some(driver), Some(path)) =
+            (naru_log::find(name), crate::log_config::path(&settings, &folder, container.id.as_str()))
+        else {
             return Err(Error::not_implemented("configured logging driver does not support reading"));
-        }
-        let path = self.config.container_dir(&container.id).join(format!("{}-json.log", container.id));
+        };
         let (sender, lines) = mpsc::channel(BACKLOG);
         let container = Arc::clone(container);
         tokio::spawn(async move {
-            if let Err(error) = send_lines(&container, path, &options, &sender).await {
+            if let Err(error) = send_lines(&container, driver, path, options, &sender).await {
                 let text = format!("cannot read the log of container {}: {error}", container.id.short());
                 // A client that has gone needs no error.
                 let _ = sender.send(Err(Error::system(text))).await;
@@ -48,33 +55,84 @@ impl Engine {
 
 async fn send_lines(
     container: &Container,
-    path: std::path::PathBuf,
-    options: &LogOptions,
+    driver: &'static dyn Driver,
+    path: PathBuf,
+    options: LogOptions,
     sender: &mpsc::Sender<Result<LogLine>>,
 ) -> std::io::Result<()> {
-    let mut reader = log_file::Reader::new(path);
-    for line in reader.existing(options)? {
-        if sender.send(Ok(line)).await.is_err() {
-            return Ok(());
+    // Asked before the read: what was written before the end is then read after it.
+    let mut running = container.status().is_running();
+    let mut reader = Reader::new(driver, path)?;
+    if let Some(count) = options.tail {
+        let wanted = options.clone();
+        let found = tokio::task::spawn_blocking(move || tail(reader, count, &wanted)).await;
+        let (there, lines) = found.map_err(std::io::Error::other)??;
+        reader = there;
+        for line in lines {
+            if sender.send(Ok(line)).await.is_err() {
+                return Ok(());
+            }
         }
-    }
-    if !options.follow {
-        return Ok(());
     }
     loop {
-        // Asked before the read: what was written before the end is then read after it.
-        let running = container.status().is_running();
-        while let Some(line) = reader.next()? {
-            if options.until != 0 && line.time > options.until {
+        while let Some(entry) = reader.next_entry()? {
+            let line = line(entry);
+            if options.follow && options.until != 0 && line.time > options.until {
                 return Ok(());
             }
-            if log_file::wanted(&line, options) && sender.send(Ok(line)).await.is_err() {
+            if is_wanted(&line, &options) && sender.send(Ok(line)).await.is_err() {
                 return Ok(());
             }
         }
-        if !running || sender.is_closed() {
+        let over = options.until != 0 && clock::now() > options.until;
+        if !options.follow || !running || over || sender.is_closed() {
             return Ok(());
         }
         tokio::time::sleep(INTERVAL).await;
+        running = container.status().is_running();
+    }
+}
+
+/// The last lines that are there, and the reader behind them.
+fn tail(mut reader: Reader, count: usize, options: &LogOptions) -> std::io::Result<(Reader, VecDeque<LogLine>)> {
+    let mut lines = VecDeque::new();
+    while let Some(entry) = reader.next_entry()? {
+        let line = line(entry);
+        if is_wanted(&line, options) {
+            lines.push_back(line);
+            if lines.len() > count {
+                lines.pop_front();
+            }
+        }
+    }
+    Ok((reader, lines))
+}
+
+fn line(entry: Entry<'static>) -> LogLine {
+    LogLine {
+        stderr: entry.stream == Stream::Stderr,
+        time: entry.time,
+        text: entry.text.into_owned(),
+        attributes: entry.attributes,
+    }
+}
+
+/// Whether the options want this line. Each is judged by itself: a clock that was set back leaves later lines with earlier times.
+fn is_wanted(line: &LogLine, options: &LogOptions) -> bool {
+    let stream = if line.stderr { options.stderr } else { options.stdout };
+    stream && line.time >= options.since && (options.until == 0 || line.time <= options.until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_and_times_are_chosen() {
+        let at = |stderr, time| LogLine { stderr, time, text: Vec::new(), attributes: Default::default() };
+        let options = LogOptions { stdout: true, since: 2, until: 3, ..LogOptions::default() };
+        let wanted: Vec<_> = [1, 2, 3, 4].into_iter().filter(|t| is_wanted(&at(false, *t), &options)).collect();
+        assert_eq!(wanted, [2, 3]);
+        assert!(!is_wanted(&at(true, 2), &options));
     }
 }

@@ -38,6 +38,7 @@ pub use attach::AttachTicket;
 pub use filter::CONTAINER_FILTERS;
 pub use history::{Fact, What};
 pub use stats::StatsSample;
+pub(crate) use why::log_size;
 pub use why::{Why, WhyLine};
 
 pub(crate) use attach::PendingAttach;

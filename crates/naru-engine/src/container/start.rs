@@ -122,7 +122,7 @@ impl Engine {
             plan,
             namespaces: present(&joined),
             run_dir: self.make_run_dir(&container.id)?,
-            log: crate::log_config::for_monitor(&record.host.log, folder.join(format!("{}-json.log", container.id)))?,
+            log: crate::log_config::for_monitor(&record, &folder)?,
             record_dir: folder,
             stdin_open: record.config.open_stdin,
             stdin_once: record.config.stdin_once,

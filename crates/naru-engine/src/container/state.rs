@@ -63,6 +63,9 @@ pub(crate) struct State {
     /// Its health, if that is checked.
     #[serde(default)]
     pub health: Option<HealthState>,
+    /// What of its log was lost since its last start.
+    #[serde(default)]
+    pub log_lost: naru_log::Lost,
     /// What has happened to it, oldest first.
     #[serde(default)]
     pub history: Vec<Fact>,
@@ -91,6 +94,7 @@ impl Default for State {
             by_policy: false,
             cgroup: None,
             health: None,
+            log_lost: naru_log::Lost::default(),
             history: Vec::new(),
         }
     }
@@ -134,6 +138,7 @@ impl State {
         self.exit_code = 0;
         self.error.clear();
         self.oom_killed = false;
+        self.log_lost = naru_log::Lost::default();
         self.started_at = now;
     }
 

@@ -44,7 +44,12 @@ impl Engine {
         let endpoints = self.endpoint_views(&record);
         ContainerView {
             files: ContainerFiles {
-                log: if record.host.log.driver == "none" { std::path::PathBuf::new() } else { files.log },
+                log: crate::log_config::path(
+                    &record.host.log,
+                    &self.config.container_dir(&record.id),
+                    record.id.as_str(),
+                )
+                .unwrap_or_default(),
                 ..files
             },
             name: record.name,
@@ -61,6 +66,7 @@ impl Engine {
             finished_at: record.state.finished_at,
             restart_count: record.state.restart_count,
             health: record.state.health,
+            log_lost: record.state.log_lost,
             mounts: record.mounts.into_iter().map(|m| m.view).collect(),
             endpoints,
             sandbox_id: record.state.sandbox_id,
@@ -128,6 +134,7 @@ fn brief(r: &Record) -> Record {
         user_namespace: r.user_namespace,
         state: State {
             history: Vec::new(),
+            log_lost: naru_log::Lost::default(),
             health: r.state.health.as_ref().map(|h| HealthState { log: Vec::new(), ..*h }),
             boot_id: String::new(),
             cgroup: None,

@@ -28,7 +28,7 @@ pub struct Why {
 pub struct WhyLine {
     /// Since when; 0 where that means nothing.
     pub at: UnixNanos,
-    /// `state`, `start`, `end`, `restart`, `health`, `port`, `disk`.
+    /// `state`, `start`, `end`, `restart`, `health`, `port`, `log`, `disk`.
     pub topic: &'static str,
     /// In words.
     pub text: String,
@@ -86,16 +86,20 @@ impl Engine {
                 say(0, "port", format!("holds port {} of {:?} for {port}", binding.host_port, binding.host_ip));
             }
         }
-        let (layer, log) = (crate::disk::usage(&view.files.upper), size_of(&view.files.log));
+        if view.log_lost.records > 0 {
+            let naru_log::Lost { records, at, reason } = &view.log_lost;
+            say(*at, "log", format!("{records} records of its output are in no log: {reason}"));
+        }
+        let (layer, log) = (crate::disk::usage(&view.files.upper), log_size(&view.files.log));
         say(0, "disk", format!("writable layer {}, log {}", human_size(layer as f64), human_size(log as f64)));
         Ok(Why { id: record.id, name: record.name, status: view.status, lines, history: record.state.history })
     }
 }
 
 /// A log with its rotated files.
-fn size_of(log: &std::path::Path) -> u64 {
+pub(crate) fn log_size(log: &std::path::Path) -> u64 {
     let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str())) else { return 0 };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let own = entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(name)));
-    own.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+    own.filter_map(|e| e.metadata().ok()).map(|meta| crate::disk::size_of(&meta)).sum()
 }

@@ -160,7 +160,7 @@ fn slow_client_gets_everything(spawner: &Spawner) {
     let mut link = Link::spawn(spawner, &world);
     let (theirs, ours) = client();
     let mut request = world.request(&format!("dd if=/dev/zero bs=64k count={} 2>/dev/null", SIZE / 65536));
-    request.log = LogConfig::None;
+    request.log = LogConfig { driver: "none".into(), ..LogConfig::default() };
     request.attaches = vec![all()];
     link.start(request, vec![theirs]);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -255,7 +255,7 @@ fn log_rotates(spawner: &Spawner) {
     let world = World::new();
     let mut link = Link::spawn(spawner, &world);
     let mut request = world.request("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done");
-    request.log = LogConfig::JsonFile { path: world.log(), max_size: 50_000, max_files: 3 };
+    request.log = LogConfig { max_size: 50_000, max_files: 3, ..world.log_config() };
     link.start(request, Vec::new());
     assert_eq!(link.exit(), 0);
     assert_eq!(world.logged().last().unwrap().1, "line 2999\n");

@@ -88,7 +88,7 @@ impl World {
             namespaces: [false; 5],
             record_dir: self.base.join("record"),
             run_dir: self.base.join("run"),
-            log: LogConfig::JsonFile { path: self.log(), max_size: 0, max_files: 1 },
+            log: self.log_config(),
             stdin_open: false,
             stdin_once: false,
             volatile: true,
@@ -97,6 +97,10 @@ impl World {
             resolver: None,
             hooks: None,
         }
+    }
+
+    pub fn log_config(&self) -> LogConfig {
+        LogConfig { driver: "json-file".into(), path: Some(self.log()), max_files: 1, ..LogConfig::default() }
     }
 
     pub fn log(&self) -> PathBuf {

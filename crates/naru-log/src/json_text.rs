@@ -1,9 +1,15 @@
 //! Bytes as the inside of a JSON string, the way docker's `json-file` driver writes them (moby, daemon/logger/jsonfilelog/jsonlog).
 
+/// Bytes that are looked at together.
+const BLOCK: usize = 16;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `bytes` to `out`: invalid UTF-8 becomes U+FFFD, and besides what JSON demands `<`, `>`, `&`, U+2028 and U+2029 are escaped.
 pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    // Checks eight bytes at once where they are ASCII, which the chunks don't.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return escape_text(text.as_bytes(), out);
+    }
     for chunk in bytes.utf8_chunks() {
         escape_text(chunk.valid().as_bytes(), out);
         // One mark for each byte, as Go's decoder has it.
@@ -15,29 +21,35 @@ pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 
 fn escape_text(text: &[u8], out: &mut Vec<u8>) {
     let mut start = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if !is_special(byte) {
+    for (number, block) in text.chunks(BLOCK).enumerate() {
+        // Without a branch per byte: the compiler makes vector instructions of it.
+        if !block.iter().fold(false, |any, byte| any | is_special(*byte)) {
             continue;
         }
-        let skip = match byte {
-            b'\n' => flush(text, start, at, b"\\n", out),
-            b'\r' => flush(text, start, at, b"\\r", out),
-            b'"' => flush(text, start, at, b"\\\"", out),
-            b'\\' => flush(text, start, at, b"\\\\", out),
-            // U+2028 and U+2029 are E2 80 A8 and E2 80 A9.
-            0xe2 => match text.get(at + 1..at + 3) {
-                Some([0x80, last @ (0xa8 | 0xa9)]) => {
-                    let mark: &[u8] = if *last == 0xa8 { b"\\u2028" } else { b"\\u2029" };
-                    flush(text, start, at, mark, out) + 2
-                }
-                _ => continue,
-            },
-            _ => {
-                let [high, low] = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-                flush(text, start, at, &[b'\\', b'u', b'0', b'0', high, low], out)
+        for (at, &byte) in block.iter().enumerate().map(|(at, byte)| (number * BLOCK + at, byte)) {
+            if !is_special(byte) {
+                continue;
             }
-        };
-        start = at + skip;
+            let skip = match byte {
+                b'\n' => flush(text, start, at, b"\\n", out),
+                b'\r' => flush(text, start, at, b"\\r", out),
+                b'"' => flush(text, start, at, b"\\\"", out),
+                b'\\' => flush(text, start, at, b"\\\\", out),
+                // U+2028 and U+2029 are E2 80 A8 and E2 80 A9.
+                0xe2 => match text.get(at + 1..at + 3) {
+                    Some([0x80, last @ (0xa8 | 0xa9)]) => {
+                        let mark: &[u8] = if *last == 0xa8 { b"\\u2028" } else { b"\\u2029" };
+                        flush(text, start, at, mark, out) + 2
+                    }
+                    _ => continue,
+                },
+                _ => {
+                    let [high, low] = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                    flush(text, start, at, &[b'\\', b'u', b'0', b'0', high, low], out)
+                }
+            };
+            start = at + skip;
+        }
     }
     out.extend_from_slice(text.get(start..).unwrap_or_default());
 }
