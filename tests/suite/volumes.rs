@@ -393,10 +393,16 @@ fn volumes_made_of_mounts() -> Result<()> {
     cli.ok(bad)?;
     let done = cli.run(["run", "--rm", "-v", "bad:/v", "busybox", "true"])?;
     ensure!(done.code >= 125 && done.stderr.contains("failed to mount local volume"), "{}", done.stderr);
+    // A server's name is looked up; what the kernel then says is another matter, with an option that no file system has.
+    let server =
+        ["volume", "create", "-o", "type=nfs", "-o", "device=:/x", "-o", "o=addr=localhost,none=such", "served"];
+    cli.ok(server)?;
+    let done = cli.run(["run", "--rm", "-v", "served:/v", "busybox", "true"])?;
+    ensure!(done.code >= 125 && done.stderr.contains("addr=127.0.0.1,none=such: "), "{}", done.stderr);
     for left in cli.ok(["ps", "-aq"])?.lines() {
         cli.ok(["rm", "-f", left])?;
     }
-    cli.ok(["volume", "rm", "bad", "bound", "memory"])?;
+    cli.ok(["volume", "rm", "bad", "bound", "memory", "served"])?;
     // A container that can't be made leaves no volume.
     let before = cli.ok(["volume", "ls", "-q"])?;
     let said = cli.fails(125, ["run", "--rm", "-v", "/anon", "-v", "/bin/busybox", "busybox", "true"])?;

@@ -4,6 +4,7 @@
 //! uses it is counted by name, in memory: an engine that begins counts the containers that run, and unmounts the rest.
 
 use naru_base::{Error, Result};
+use naru_registry::resolver::{Resolver, ResolverConfig};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,13 +33,6 @@ pub(crate) fn check(options: &BTreeMap<String, String>) -> Result<()> {
     }
     if (has("device") || has("o")) && !has("type") {
         return missing("type");
-    }
-    if let Some(address) = options.get("o").and_then(|o| address(o))
-        && address.parse::<IpAddr>().is_err()
-    {
-        return Err(Error::invalid(format!(
-            "addr={address}: give the server's IP address, names are not looked up here"
-        )));
     }
     Ok(())
 }
@@ -108,18 +102,20 @@ pub(crate) fn is_mounted(at: &Path) -> bool {
 
 fn attach(options: &BTreeMap<String, String>, at: &Path) -> Result<()> {
     let text = |key: &str| options.get(key).map_or("", String::as_str);
-    let (kind, device) = (text("type"), text("device"));
-    let (flags, data) = parse(text("o"));
+    let kind = text("type");
+    let (device, given) = with_addresses(kind, text("device"), text("o"), look_up)?;
+    let (flags, data) = parse(&given);
     let fail = |e: Errno| {
         let why = naru_base::error::as_go_says(&std::io::Error::from(e).to_string());
         Error::system(format!(
-            "failed to mount local volume: mount {device}:{}, flags: {:#x}, data: {data}: {why}",
+            "failed to mount local volume: mount {device}:{}, flags: {:#x}, data: {}: {why}",
             at.display(),
-            flags.bits()
+            flags.bits(),
+            masked(&data)
         ))
     };
     let options = CString::new(data.as_str()).map_err(|_| fail(Errno::INVAL))?;
-    mount(device, at, kind, flags, options.as_c_str()).map_err(fail)?;
+    mount(device.as_str(), at, kind, flags, options.as_c_str()).map_err(fail)?;
     // A bind takes no other flags when it is made.
     let more = flags & !(MountFlags::BIND | MountFlags::REC);
     if flags.contains(MountFlags::BIND) && !more.is_empty() {
@@ -130,6 +126,57 @@ fn attach(options: &BTreeMap<String, String>, at: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Device and options of a network file system with the address of its server in place of its name, as docker's driver gives them to the
+/// kernel: that of `addr=`, or for cifs that of the device.
+fn with_addresses(
+    kind: &str,
+    device: &str,
+    options: &str,
+    look_up: impl Fn(&str) -> Result<IpAddr>,
+) -> Result<(String, String)> {
+    let same = || Ok((device.to_owned(), options.to_owned()));
+    if !matches!(kind, "nfs" | "nfs4" | "cifs") {
+        return same();
+    }
+    if let Some(name) = address(options) {
+        let found = look_up(name)?;
+        let changed = options.split(',').map(|option| match option.strip_prefix("addr=") {
+            Some(given) if given == name => format!("addr={found}"),
+            _ => option.to_owned(),
+        });
+        return Ok((device.to_owned(), changed.collect::<Vec<_>>().join(",")));
+    }
+    match device.strip_prefix("//").and_then(|rest| rest.split_once('/')) {
+        Some((name, share)) if kind == "cifs" => Ok((format!("//{}/{share}", look_up(name)?), options.to_owned())),
+        _ => same(),
+    }
+}
+
+/// The address of a server, IPv4 where there is one. On a thread of its own: it may be asked for within a runtime and without.
+fn look_up(name: &str) -> Result<IpAddr> {
+    if let Ok(address) = name.parse() {
+        return Ok(address);
+    }
+    let failed = |why: String| Error::system(format!("error resolving passed in network volume address: {why}"));
+    let found = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| failed(e.to_string()))?;
+            let resolver = Resolver::new(ResolverConfig::default());
+            runtime.block_on(resolver.lookup(name)).map_err(|e| failed(e.to_string()))
+        });
+        thread.join().unwrap_or_else(|_| Err(failed(format!("lookup {name}: it ended in the middle"))))
+    })?;
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| failed(format!("lookup {name}: no such host")))
+}
+
+/// Options without the password that may be among them.
+fn masked(options: &str) -> String {
+    let shown = options.split(',').map(|o| if o.starts_with("password=") { "password=****" } else { o });
+    shown.collect::<Vec<_>>().join(",")
 }
 
 /// The options of mount(8) as flags, and the rest for the file system.
@@ -177,7 +224,28 @@ mod tests {
         assert_eq!(said(&[("device", "/x")]), Err("missing required option: \"type\"".into()));
         assert_eq!(said(&[("type", "nfs")]), Err("missing required option: \"device\"".into()));
         assert!(said(&[("size", "1g")]).is_err_and(|e| e.starts_with("quota size requested but no quota support")));
-        assert!(said(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=host,rw")]).is_err());
+        assert_eq!(said(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=host,rw")]), Ok(()));
+    }
+
+    #[test]
+    fn servers_are_given_to_the_kernel_by_address() {
+        let look_up = |name: &str| match name {
+            "files" => Ok([192, 0, 2, 7].into()),
+            other => Err(Error::system(format!("lookup {other}: no such host"))),
+        };
+        let of = |kind: &str, device: &str, options: &str| with_addresses(kind, device, options, look_up).ok();
+        let is = |device: &str, options: &str| Some((device.to_owned(), options.to_owned()));
+        assert_eq!(of("nfs", ":/x", "addr=files,rw"), is(":/x", "addr=192.0.2.7,rw"));
+        assert_eq!(of("cifs", "//files/x/y", "username=a"), is("//192.0.2.7/x/y", "username=a"));
+        assert_eq!(of("cifs", "//other/x", "vers=3,addr=files"), is("//other/x", "vers=3,addr=192.0.2.7"));
+        assert_eq!(of("tmpfs", "tmpfs", "addr=files"), is("tmpfs", "addr=files"));
+        assert_eq!((of("nfs", ":/x", "addr=nobody"), of("cifs", "//nobody/x", "")), (None, None));
+        assert_eq!(look_up_literal("2001:db8::1"), Some("2001:db8::1".into()));
+        assert_eq!(masked("username=a,password=b,vers=3"), "username=a,password=****,vers=3");
+    }
+
+    fn look_up_literal(text: &str) -> Option<String> {
+        super::look_up(text).ok().map(|a| a.to_string())
     }
 
     #[test]

@@ -203,6 +203,8 @@ impl Engine {
             }
         }
         self.volumes.tidy();
+        let nobodys = self.volumes.nobodys(|id| self.containers.all().iter().any(|c| c.id.as_str() == id));
+        self.remove_anonymous(&nobodys);
     }
 
     /// Copies what the image has at a volume's place into the volume, when that is empty.

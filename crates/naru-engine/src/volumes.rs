@@ -11,7 +11,9 @@ use naru_base::error::Context as _;
 use naru_base::{Error, Id, Result, name};
 use naru_fs::{Durability, Records, Root, durable};
 use naru_store::Problem;
-use std::collections::BTreeMap;
+use naru_sys::fault;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -21,6 +23,9 @@ const RECORD_VERSION: u32 = 1;
 const DATA: &str = "_data";
 /// Its files while they are copied from an image.
 const FILL: &str = "_fill";
+/// How an empty file in a volume's folder begins that names the container for which it is made without a name. Gone once that container has
+/// a record; one that a creation cut short has left tells that the volume is nobody's.
+const MADE_FOR: &str = ".for-";
 /// How the folders of removed volumes begin.
 const TRASH: &str = ".trash-";
 /// docker marks a volume made without a name with this label.
@@ -33,8 +38,16 @@ pub(crate) struct Volumes {
     records: Records<VolumeView>,
     known: Mutex<BTreeMap<String, VolumeView>>,
     mounts: Mounts,
-    /// Volumes of containers that are being made, and in no table yet.
-    reserved: Mutex<Vec<(Id, Vec<String>)>>,
+    /// What containers have that are being made, and in no table yet. Locked after `known`, where both are.
+    reserved: Mutex<BTreeMap<Id, Reservation>>,
+}
+
+/// The volumes of a container that is being made.
+#[derive(Debug, Default)]
+struct Reservation {
+    names: Vec<String>,
+    /// Those of them that were made for it alone.
+    anonymous: Vec<String>,
 }
 
 impl Volumes {
@@ -74,6 +87,21 @@ impl Volumes {
         driver: &str,
         options: &BTreeMap<String, String>,
     ) -> Result<(VolumeView, bool)> {
+        self.ensure_for(None, given, labels, driver, options)
+    }
+
+    /// As [`Volumes::ensure`], for a container that is being made: nobody removes it until [`Volumes::keep`] or [`Volumes::give_up`].
+    ///
+    /// # Errors
+    /// Those of [`Volumes::ensure`].
+    pub(crate) fn ensure_for(
+        &self,
+        container: Option<&Id>,
+        given: Option<&str>,
+        labels: &BTreeMap<String, String>,
+        driver: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<(VolumeView, bool)> {
         if !matches!(driver, "" | "local") {
             return Err(Error::not_found(format!(
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
@@ -96,6 +124,14 @@ impl Volumes {
             None => Id::random()?.to_string(),
         };
         let mut known = crate::lock(&self.known);
+        if let Some(id) = container {
+            let mut reserved = crate::lock(&self.reserved);
+            let of_container = reserved.entry(id.clone()).or_default();
+            of_container.names.push(volume_name.clone());
+            if given.is_none() {
+                of_container.anonymous.push(volume_name.clone());
+            }
+        }
         if let Some(volume) = known.get(&volume_name) {
             return Ok((volume.clone(), false));
         }
@@ -112,8 +148,14 @@ impl Volumes {
             anonymous: given.is_none(),
         };
         let folder = self.records.folder(&volume_name).system("cannot make the volume's folder")?;
-        let data =
-            Root::from_fd(folder).create_dir_all(DATA, 0o755.into()).system("cannot make the volume's folder")?;
+        let folder = Root::from_fd(folder);
+        let data = folder.create_dir_all(DATA, 0o755.into()).system("cannot make the volume's folder")?;
+        if let (Some(id), None) = (container, given) {
+            // Before the record: whoever finds that finds this.
+            durable::write(&folder, &made_for(id), b"", Durability::Volatile)
+                .system("cannot write whose volume it is")?;
+        }
+        fault::point();
         rustix::fs::fchmod(&data, 0o755.into()).system("cannot make the volume's folder")?;
         self.records.save(&volume_name, &volume, Durability::Synced).system("cannot write the volume's record")?;
         known.insert(volume_name, volume.clone());
@@ -174,20 +216,53 @@ impl Volumes {
         }
     }
 
-    /// A container that is being made has these.
+    /// A container that is being made has these, too.
     pub(crate) fn reserve(&self, id: &Id, names: Vec<String>) {
-        crate::lock(&self.reserved).push((id.clone(), names));
+        crate::lock(&self.reserved).entry(id.clone()).or_default().names.extend(names);
     }
 
-    /// It is in the table, or was given up.
-    pub(crate) fn unreserve(&self, id: &Id) {
-        crate::lock(&self.reserved).retain(|(of, _)| of != id);
+    /// The container is in the table, and its record on the disk.
+    pub(crate) fn keep(&self, id: &Id) {
+        let kept = crate::lock(&self.reserved).remove(id).unwrap_or_default();
+        for name in kept.anonymous {
+            self.forget_maker(&name, &made_for(id));
+        }
+    }
+
+    /// There will be no such container: the volumes that were made for it alone.
+    pub(crate) fn give_up(&self, id: &Id) -> Vec<String> {
+        crate::lock(&self.reserved).remove(id).unwrap_or_default().anonymous
+    }
+
+    /// When an engine begins: the volumes that were made for a container which came to nothing. `exists` tells of an id whether there is one.
+    pub(crate) fn nobodys(&self, exists: impl Fn(&str) -> bool) -> Vec<String> {
+        let Ok(root) = Root::open_host(&self.folder) else { return Vec::new() };
+        let mut found = Vec::new();
+        for volume in self.list().into_iter().filter(|v| v.anonymous) {
+            for file in root.list(&volume.name).unwrap_or_default() {
+                let file = file.to_string_lossy().into_owned();
+                match file.strip_prefix(MADE_FOR) {
+                    Some(id) if exists(id) => self.forget_maker(&volume.name, &file),
+                    Some(_) => found.push(volume.name.clone()),
+                    None => {}
+                }
+            }
+        }
+        found
+    }
+
+    fn forget_maker(&self, volume: &str, file: &str) {
+        let removed =
+            self.records.folder(volume).and_then(|folder| durable::remove(&folder, file, Durability::Volatile));
+        if let Err(error) = removed {
+            tracing::warn!(volume, "cannot remove {file}: {error}");
+        }
     }
 
     /// The containers that are being made and have the volume.
     pub(crate) fn reserved_by(&self, name: &str) -> Vec<Id> {
         let reserved = crate::lock(&self.reserved);
-        reserved.iter().filter(|(_, names)| names.iter().any(|n| n == name)).map(|(id, _)| id.clone()).collect()
+        reserved.iter().filter(|(_, of)| of.names.iter().any(|n| n == name)).map(|(id, _)| id.clone()).collect()
     }
 
     /// What in the volumes' folder is no whole volume; with `repair` it is put right, where no data is lost by that.
@@ -279,8 +354,11 @@ impl Volumes {
         if !known.contains_key(name) {
             return Err(Error::not_found(format!("get {name}: no such volume")));
         }
-        if !users.is_empty() {
-            let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
+        // Asked again, now that nobody takes it any more.
+        let making = self.reserved_by(name);
+        if !users.is_empty() || !making.is_empty() {
+            let ids: BTreeSet<&str> = users.iter().chain(&making).map(Id::as_str).collect();
+            let ids: Vec<&str> = ids.into_iter().collect();
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", ids.join(", "))));
         }
         if known.get(name).is_some_and(|v| volume_mount::is_mounted(&v.mountpoint)) {
@@ -308,10 +386,16 @@ fn discard(root: &Root, path: &str) {
     }
 }
 
+fn made_for(id: &Id) -> String {
+    format!("{MADE_FOR}{id}")
+}
+
 /// Whether a volume's folder has no files.
 fn is_bare(root: &Root, name: &str) -> bool {
-    let only_data =
-        root.list(name).is_ok_and(|names| names.iter().all(|n| n == DATA || n == FILL || durable::is_temporary(n)));
+    let is_ours = |n: &OsString| {
+        n == DATA || n == FILL || durable::is_temporary(n) || n.as_encoded_bytes().starts_with(MADE_FOR.as_bytes())
+    };
+    let only_data = root.list(name).is_ok_and(|names| names.iter().all(is_ours));
     only_data && root.list(format!("{name}/{DATA}")).map_or_else(|e| e.is_not_found(), |names| names.is_empty())
 }
 
@@ -353,6 +437,32 @@ mod tests {
         assert!(!made_again);
         assert_eq!(same.created, made.created);
         assert_eq!(std::fs::read_to_string(same.mountpoint.join("file")).unwrap(), "x");
+    }
+
+    #[test]
+    fn volumes_of_a_creation_that_was_cut_short_are_nobodys() {
+        let folder = Folder::new("nobodys");
+        let volumes = Volumes::open(&folder.0).unwrap();
+        let [made, lost, given_up] = [(); 3].map(|()| Id::random().unwrap());
+        let ensure = |id: &Id, name: Option<&str>| volumes.ensure_for(Some(id), name, &none(), "", &none()).unwrap().0;
+        let (of_made, of_lost, named) = (ensure(&made, None), ensure(&lost, None), ensure(&lost, Some("named")));
+        let class = |r: Result<()>| r.map_err(|e| e.class());
+        assert_eq!(class(volumes.remove(&of_made.name, &[])), Err(Class::Conflict));
+        assert_eq!(class(volumes.remove(&named.name, &[])), Err(Class::Conflict));
+        volumes.keep(&made);
+        let of_given_up = ensure(&given_up, None);
+        assert_eq!(volumes.give_up(&given_up), [of_given_up.name.clone()]);
+        volumes.remove(&of_given_up.name, &[]).unwrap();
+        // The engine ends here. The record of a third container came onto the disk, and nothing else.
+        let written = Id::random().unwrap();
+        let of_written = ensure(&written, None);
+        let again = Volumes::open(&folder.0).unwrap();
+        let exists = |id: &str| id == made.as_str() || id == written.as_str();
+        assert_eq!(again.nobodys(exists), [of_lost.name.clone()]);
+        again.remove(&of_lost.name, &[]).unwrap();
+        assert_eq!(again.list().len(), 3, "{of_made:?} {named:?} {of_written:?}");
+        // Whose they are has been settled: what becomes of the containers later is another matter.
+        assert!(Volumes::open(&folder.0).unwrap().nobodys(|_| false).is_empty());
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn one(engine: &Engine, at: u64) -> Result<bool> {
     engine.launch()?;
     eventually("what was acknowledged to be true", || holds(engine, &known))?;
     eventually("nothing to be left over", || invariants::check(engine, &invariants::see(&http)?, |_| false))?;
+    eventually("no volume to be nobody's", || owned(&http))?;
     clear(&http)?;
     eventually("nothing to be left over at last", || invariants::check(engine, &invariants::see(&http)?, |_| false))?;
     Ok(alive)
@@ -154,6 +155,15 @@ fn holds(engine: &Engine, known: &Acknowledged) -> Result<()> {
     }
     ensure!(!known.volume || http.get("/volumes/kept")?.status == 200, "the volume is lost");
     ensure!(!known.tag || http.get("/images/made/json")?.status == 200, "the image is lost");
+    Ok(())
+}
+
+/// That each volume without a name is a container's.
+fn owned(http: &Http) -> Result<()> {
+    let dangling = http.get("/volumes?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D")?.json()?;
+    let names = dangling["Volumes"].as_array().into_iter().flatten().filter_map(|v| v["Name"].as_str());
+    let left: Vec<&str> = names.filter(|name| *name != "kept").collect();
+    ensure!(left.is_empty(), "volumes of nobody: {left:?}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use naru_base::error::Context as _;
 use naru_base::{Error, Id, Platform, Result, name};
 use naru_fs::Durability;
 use naru_runtime::capabilities;
+use naru_sys::fault;
 use std::sync::Arc;
 
 /// How often a made-up name is tried before the short id serves.
@@ -53,13 +54,11 @@ impl Engine {
         let mut command = merge::command(&config).into_iter();
         let path = command.next().unwrap_or_default();
         let name = self.choose_name(request.name.as_deref(), &id)?;
-        let mut anonymous: Vec<String> = Vec::new();
         let made = async {
             // From here on a prune leaves its layers. One that was faster has taken the image.
             self.images.hold(&id, &image);
             self.images.facts(&image)?;
-            let mounts = self.resolve_mounts(&config, &request.host)?;
-            anonymous.extend(mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()));
+            let mounts = self.resolve_mounts(&id, &config, &request.host)?;
             self.volumes.reserve(&id, mounts.iter().map(|m| m.view.name.clone()).collect());
             let (user_namespace, warning) = self.decide_user(&request.host, &mounts, &image)?;
             warnings.extend(warning);
@@ -85,16 +84,18 @@ impl Engine {
                 let (engine, filled) = (Arc::clone(self), Arc::clone(&container));
                 crate::image::blocking(move || engine.fill_volumes(&filled)).await?;
             }
+            fault::point();
             container.save(&self.records, Durability::Synced)?;
+            fault::point();
             Ok::<_, Error>(container)
         }
         .await;
         if let Ok(container) = &made {
             self.containers.insert(Arc::clone(container));
         }
-        self.volumes.unreserve(&id);
         match made {
             Ok(container) => {
+                self.volumes.keep(&id);
                 self.image_use.touch(&container.read(|r| r.image.clone()));
                 self.container_event(&container, "create", &[]);
                 Ok(Created { id, warnings })
@@ -104,7 +105,7 @@ impl Engine {
                 self.images.store.release(id.as_str());
                 // The folders hold nothing of value; a failure to remove them is cleaned at the next start.
                 let _ = self.records.remove(id.as_str());
-                self.remove_anonymous(&anonymous);
+                self.remove_anonymous(&self.volumes.give_up(&id));
                 Err(error)
             }
         }

@@ -3,26 +3,28 @@
 use super::ResolvedMount;
 use crate::Engine;
 use crate::types::{ContainerConfig, HostSettings, MountKind, MountRequest, MountView};
-use naru_base::{Error, Result};
+use naru_base::{Error, Id, Result};
 use naru_runtime::plan::Propagation;
 use std::path::{Component, Path, PathBuf};
 
 impl Engine {
     /// Decides every mount: the caller's, those of `volumes_from`, and an anonymous volume for each of the image's volume paths
-    /// that nothing else covers. Sorted so that a parent comes before what is below it.
-    pub(crate) fn resolve_mounts(&self, config: &ContainerConfig, host: &HostSettings) -> Result<Vec<ResolvedMount>> {
+    /// that nothing else covers. Sorted so that a parent comes before what is below it. The volumes are reserved for `id`, also after an error.
+    pub(crate) fn resolve_mounts(
+        &self,
+        id: &Id,
+        config: &ContainerConfig,
+        host: &HostSettings,
+    ) -> Result<Vec<ResolvedMount>> {
         let mut mounts: Vec<ResolvedMount> = Vec::new();
-        if let Err(error) = self.resolve_all(config, host, &mut mounts) {
-            let anonymous: Vec<String> = mounts.iter().filter(|m| m.anonymous).map(|m| m.view.name.clone()).collect();
-            self.remove_anonymous(&anonymous);
-            return Err(error);
-        }
+        self.resolve_all(id, config, host, &mut mounts)?;
         mounts.sort_by_key(|m| Path::new(&m.view.target).components().count());
         Ok(mounts)
     }
 
     fn resolve_all(
         &self,
+        id: &Id,
         config: &ContainerConfig,
         host: &HostSettings,
         mounts: &mut Vec<ResolvedMount>,
@@ -32,7 +34,7 @@ impl Engine {
             if mounts.iter().any(|m| m.view.target == target) {
                 return Err(Error::invalid(format!("Duplicate mount point: {target}")));
             }
-            mounts.push(self.resolve(request, &target)?);
+            mounts.push(self.resolve(id, request, &target)?);
         }
         for source in &host.volumes_from {
             let (name, mode) = source.split_once(':').unwrap_or((source, ""));
@@ -66,13 +68,13 @@ impl Engine {
                     options: std::collections::BTreeMap::new(),
                 };
                 let request = MountRequest { target: target.clone(), kind, readonly: false, mode: String::new() };
-                mounts.push(self.resolve(&request, &target)?);
+                mounts.push(self.resolve(id, &request, &target)?);
             }
         }
         Ok(())
     }
 
-    fn resolve(&self, request: &MountRequest, target: &str) -> Result<ResolvedMount> {
+    fn resolve(&self, id: &Id, request: &MountRequest, target: &str) -> Result<ResolvedMount> {
         let mut view = MountView {
             kind: String::new(),
             name: String::new(),
@@ -92,7 +94,7 @@ impl Engine {
                 source.clone()
             }
             MountKind::Volume { name, labels, driver, options, subpath, .. } => {
-                let (volume, made) = self.volumes.ensure(name.as_deref(), labels, driver, options)?;
+                let (volume, made) = self.volumes.ensure_for(Some(id), name.as_deref(), labels, driver, options)?;
                 if made {
                     self.volume_event("create", &volume.name);
                 }
