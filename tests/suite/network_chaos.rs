@@ -1,10 +1,13 @@
 //! Two hundred operations in no order that means anything, the engine killed in the middle of them again and again: in the end nothing is
-//! left that nobody owns.
+//! left that nobody owns, and a transfer that went on all the while has lost no byte.
 
+use std::io::Write;
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Engine, Target, eventually};
+use naru_tests::neighbour::Neighbour;
 
 const OPERATIONS: u32 = 200;
 /// A kill in the middle of every so many operations.
@@ -48,6 +51,51 @@ impl Random {
     }
 }
 
+/// Bytes from another machine through a published port into a container that no operation names.
+struct Transfer {
+    client: Child,
+    stream: Option<ChildStdin>,
+    sent: usize,
+    _from: Neighbour,
+}
+
+impl Transfer {
+    fn begin(engine: &Engine) -> Result<Transfer> {
+        let (cli, from) = (engine.cli(), Neighbour::beside(engine.world())?);
+        let script = "nc -l -p 7000 | wc -c; echo counted; sleep 1000";
+        // With an open input: busybox' nc ends for both sides when one's ends.
+        cli.ok(["run", "-d", "-i", "--name", "sink", "-p", "8080:7000", "busybox", "sh", "-c", script])?;
+        eventually("the server to listen", || {
+            let listening = cli.ok(["exec", "sink", "netstat", "-tln"])?;
+            ensure!(listening.contains(":7000 "), "{listening}");
+            Ok(())
+        })?;
+        let mut client = from.command(engine.world(), "busybox");
+        client.args(["nc", "192.0.2.1", "8080"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut client = client.spawn()?;
+        let stream = client.stdin.take();
+        Ok(Transfer { client, stream, sent: 0, _from: from })
+    }
+
+    fn send(&mut self, bytes: usize) -> Result<()> {
+        self.stream.as_mut().context("the client's input")?.write_all(&vec![b'x'; bytes])?;
+        self.sent += bytes;
+        Ok(())
+    }
+
+    /// Ends it: all that was sent came.
+    fn end(mut self, engine: &Engine) -> Result<()> {
+        let cli = engine.cli();
+        drop(self.stream.take());
+        cli.wait_for_log("sink", "counted")?;
+        let logged = cli.ok(["logs", "sink"])?;
+        ensure!(logged.starts_with(&format!("{}\n", self.sent)), "{} were sent: {logged}", self.sent);
+        self.client.wait()?;
+        cli.ok(["rm", "-f", "sink"])?;
+        Ok(())
+    }
+}
+
 /// What nft shows of the engine's tables, without what changes by itself.
 fn rules(engine: &Engine) -> Result<String> {
     let output = engine.world().command("nft").args(["list", "ruleset"]).output()?;
@@ -65,8 +113,10 @@ fn kills_in_the_middle_leave_nothing() -> Result<()> {
     engine.load_busybox()?;
     let default = engine.cli().ok(["run", "--rm", "busybox", "ip", "-o", "-4", "addr", "show", "eth0"])?;
     let mut random = Random(0x6e61_7275_0004);
+    let mut transfer = Transfer::begin(&engine)?;
     for n in 1..=OPERATIONS {
         let operation = random.operation();
+        transfer.send(16 << 10)?;
         if n % KILL_EVERY != 0 {
             // Most of them are refused by what is there or isn't.
             engine.cli().run(&operation)?;
@@ -79,10 +129,13 @@ fn kills_in_the_middle_leave_nothing() -> Result<()> {
             // Not a wait for anything: the kill may come at any time of the operation, or after it.
             std::thread::sleep(pause);
             engine.kill()?;
+            // More than all buffers on the way hold: it moves only while the connection works, here without an engine.
+            transfer.send(4 << 20)?;
             running.join().map_err(|_| anyhow::anyhow!("the operation panicked"))?
         })?;
         engine.launch()?;
     }
+    transfer.end(&engine)?;
     let cli = engine.cli();
     // Who runs has its networks, each with one address, and nobody has it twice.
     let mut taken = Vec::new();
