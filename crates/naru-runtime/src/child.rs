@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub spaces: Spaces,
     /// Written into by the child itself (v1); empty where it is born in its group.
     pub tasks: Vec<OwnedFd>,
+    /// The file for the group's limit of processes, and the limit, where it could not hold before.
+    pub process_limit: Option<(OwnedFd, Vec<u8>)>,
     pub root: OwnedFd,
     pub root_propagation: Propagation,
     pub readonly_root: bool,
@@ -103,7 +105,7 @@ pub(crate) const STEPS: Table<Setup> = &[
     // Whatever follows is done as the namespace's root.
     (Step::UserNamespace, |setup, _| if setup.spaces.user.is_some() { become_root() } else { Ok(()) }),
     // Before anything that costs memory.
-    (Step::Cgroup, |setup, _| if setup.spaces.user.is_none() { join_cgroup(&setup.tasks) } else { Ok(()) }),
+    (Step::Cgroup, |setup, _| settle_in_cgroup(setup)),
     // Through the host's procfs.
     (Step::OomScore, set_oom_score),
     // Before sysfs, mqueue and the host name, which show these namespaces.
@@ -226,6 +228,17 @@ fn set_oom_score(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
 pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), Failure> {
     for (index, file) in tasks.iter().enumerate() {
         rustix::io::write(file, b"0").at(Op::Write, index)?;
+    }
+    Ok(())
+}
+
+/// Who has helped with the start needs no more processes from here on.
+fn settle_in_cgroup(setup: &Setup) -> Result<(), Failure> {
+    if setup.spaces.user.is_none() {
+        join_cgroup(&setup.tasks)?;
+    }
+    if let Some((file, limit)) = &setup.process_limit {
+        rustix::io::write(file, limit).at(Op::Write, 0)?;
     }
     Ok(())
 }

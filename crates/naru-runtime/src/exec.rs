@@ -9,12 +9,12 @@ use crate::namespaces::PidNamespace;
 use crate::plan::{Namespace, Namespaces, Process};
 use crate::process::{self, ProcessSetup, Streams};
 use crate::report::{Failure, errno_text};
-use crate::start::{clone_child, report_channel, start_time, wait_for_program};
+use crate::start::{clone_failed, report_channel, start_time, wait_for_program};
 use crate::steps::{Step, Table};
 use crate::{ProcessOptions, StartError, Started, Stdio, console, describe, identity};
 use naru_base::Class;
 use naru_fs::Root;
-use naru_sys::clone::CloneFlags;
+use naru_sys::clone::{CloneFlags, clone3};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -97,7 +97,13 @@ pub fn exec_with(
     let own_pid_namespace = target.namespaces.pid != Namespace::Host;
     let other = own_pid_namespace.then(|| pid_namespace(target.pid)).transpose()?;
     let into = into.as_ref().map(|dir| dir.as_fd());
-    let child = clone_child(CloneFlags::CLEAR_SIGHAND, into, || run(&setup, writer.as_fd()))?;
+    let clone = |into: Option<BorrowedFd<'_>>| clone3(CloneFlags::CLEAR_SIGHAND, into, || run(&setup, writer.as_fd()));
+    let child = match clone(into) {
+        // An init has made groups below: then no process can be in the group itself.
+        Err(Errno::BUSY) => clone(Some(cgroup.v2_dir_of(target.pid)?.as_fd())),
+        cloned => cloned,
+    };
+    let child = child.map_err(clone_failed)?;
     drop(other);
     drop(writer);
     let console = setup.process.into_console();

@@ -114,6 +114,7 @@ pub fn prepare_with(
     let group = cgroup.0.as_ref();
     let tasks = group.map(Cgroup::join_fds).transpose()?.unwrap_or_default();
     let cgroup_dir = group.map(Cgroup::v2_dir).transpose()?.flatten();
+    let process_limit = group.map(Cgroup::process_limit).transpose()?.flatten();
 
     let map = plan.namespaces.user.as_ref();
     let mut spaces = namespaces::prepare(&plan.namespaces, fds)?;
@@ -165,6 +166,7 @@ pub fn prepare_with(
     let setup = Setup {
         spaces,
         tasks,
+        process_limit,
         root,
         root_propagation: plan.rootfs_propagation,
         readonly_root: plan.readonly_rootfs,
@@ -218,8 +220,8 @@ impl Prepared {
         // The descriptors of mounts close while the child works with its own copies.
         let (process, create_hooks, hooks_done) = setup.into_needed();
         let pid = child.pid.as_raw_nonzero().get();
-        if let Some(Err(error)) = cgroup.0.as_mut().map(|group| group.first_process_is_there(pid)) {
-            warnings.push(error.message().to_owned());
+        if let Some(group) = &mut cgroup.0 {
+            group.first_process_is_there(pid);
         }
         let reached = || {
             hooks.run_in_runtime(pid)?;
@@ -299,7 +301,11 @@ pub(crate) fn clone_child<F>(flags: CloneFlags, into: Option<BorrowedFd<'_>>, ru
 where
     F: FnOnce() -> std::convert::Infallible,
 {
-    clone3(flags, into, run).map_err(|e| StartError::system(format!("clone the first process: {}", errno_text(e))))
+    clone3(flags, into, run).map_err(clone_failed)
+}
+
+pub(crate) fn clone_failed(errno: Errno) -> StartError {
+    StartError::system(format!("clone the first process: {}", errno_text(errno)))
 }
 
 /// Reads the child's reports until its program has been executed, or it waits at its gate; warnings are added to `warnings`, and

@@ -56,8 +56,11 @@ impl Engine {
         let mut warnings = Vec::new();
         if container.read(|r| r.state.has_process()) {
             let mut cgroup = self.cgroup(&container)?;
-            match cgroup.update(&container.read(|r| completed(&limits, &r.host.resources))) {
-                Ok(()) => warnings = cgroup.take_warnings(),
+            let wanted = container.read(|r| completed(&limits, &r.host.resources));
+            // systemd may take its time.
+            let update = move || cgroup.update(&wanted).map(|()| cgroup.take_warnings());
+            match crate::image::blocking(update).await {
+                Ok(told) => warnings = told,
                 // It ends just now: the limits are those of its next run.
                 Err(error) if self.unless_ended(&container, error.clone()).class() == Class::Conflict => {}
                 Err(error) => return Err(error.context(format!("Cannot update container {}", container.id))),

@@ -9,6 +9,7 @@ use naru_base::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, mkdir, open};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use std::path::{Path, PathBuf};
 
 /// How many processes of ours may be in a group at the side of its first one, for a moment.
@@ -88,19 +89,21 @@ impl Cgroup {
         self
     }
 
-    /// The first process is in the group: its limit of processes holds from now on, and what kept its place goes.
+    /// The first process is in the group: what kept its place goes.
+    pub fn first_process_is_there(&mut self, pid: i32) {
+        self.first = Some(pid);
+        self.placeholder = None;
+    }
+
+    /// What the first process has to write, and where, for the limit of processes to hold; `None` where it holds already. Until then there is
+    /// room for helpers.
     ///
     /// # Errors
-    /// write(2)'s of that limit.
-    pub fn first_process_is_there(&mut self, pid: i32) -> Result<()> {
-        self.first = Some(pid);
-        // At once: it must not have had the time to make more.
-        let written = match (self.pids_limit.take(), self.of(Controller::Pids)) {
-            (Some(limit), Some(group)) => file::write(&group.dir.join("pids.max"), &limit.to_string()),
-            _ => Ok(()),
-        };
-        self.placeholder = None;
-        written
+    /// open(2)'s.
+    pub fn process_limit(&self) -> Result<Option<(OwnedFd, Vec<u8>)>> {
+        let (Some(limit), Some(group)) = (self.pids_limit, self.of(Controller::Pids)) else { return Ok(None) };
+        let file = open_file(&group.dir.join("pids.max"), OFlags::WRONLY)?;
+        Ok(Some((file, limit.to_string().into_bytes())))
     }
 
     /// Makes the group at `path` in every tree, without limits: a parent of containers' groups.
@@ -163,6 +166,19 @@ impl Cgroup {
     /// open(2)'s.
     pub fn v2_dir(&self) -> Result<Option<OwnedFd>> {
         self.unified().map(|group| open_file(&group.dir, OFlags::PATH | OFlags::DIRECTORY)).transpose()
+    }
+
+    /// As [`Cgroup::v2_dir`], of the group within this one that the process `pid` is in.
+    ///
+    /// # Errors
+    /// It is in none, or open(2)'s.
+    pub fn v2_dir_of(&self, pid: Pid) -> Result<OwnedFd> {
+        let text = file::read(Path::new(&format!("/proc/{}/cgroup", pid.as_raw_nonzero())))?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let within = |group: &&Group| group.hierarchy.mount.join(own).starts_with(&group.dir);
+        let group =
+            self.unified().filter(within).ok_or_else(|| Error::conflict("the container has left its cgroup"))?;
+        open_file(&group.hierarchy.mount.join(own), OFlags::PATH | OFlags::DIRECTORY)
     }
 
     /// The group's folder in each tree.
