@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod log_drivers;
 mod logs;
+mod manifest;
 mod metrics;
 mod network;
 mod network_chaos;

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod login;
 pub mod logout;
 pub mod logs;
+pub mod manifest;
 pub mod network;
 pub mod prune;
 pub mod ps;

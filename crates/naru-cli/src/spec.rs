@@ -81,6 +81,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 pub static FAMILIES: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Manage Docker image manifests and manifest lists"),
     ("network", "Manage networks"),
     ("system", "Manage Docker"),
     ("volume", "Manage volumes"),

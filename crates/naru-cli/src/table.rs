@@ -3,6 +3,7 @@
 pub mod container;
 pub mod create_flags;
 pub mod image;
+pub mod manifest;
 pub mod network;
 pub mod system;
 pub mod volume;
@@ -11,4 +12,4 @@ use crate::spec::Command;
 
 /// Every family's commands.
 pub static ALL: &[&[Command]] =
-    &[container::COMMANDS, image::COMMANDS, network::COMMANDS, system::COMMANDS, volume::COMMANDS];
+    &[container::COMMANDS, image::COMMANDS, manifest::COMMANDS, network::COMMANDS, system::COMMANDS, volume::COMMANDS];
