@@ -11,6 +11,7 @@ mod devices;
 mod dns;
 mod engine_attacks;
 mod exec;
+mod exposed;
 mod firewall;
 mod health;
 mod hostile_images;

@@ -16,6 +16,7 @@ mod dto;
 mod errors;
 mod events;
 mod exec;
+mod exposed;
 mod images;
 mod listen;
 mod logs;

@@ -3,8 +3,8 @@
 use crate::router::Route;
 use crate::version::{OLDEST, v1};
 use crate::{
-    absent, archive, container_streams, containers, events, exec, images, logs, networks, stats, system, transfer,
-    volumes, why,
+    absent, archive, container_streams, containers, events, exec, exposed, images, logs, networks, stats, system,
+    transfer, volumes, why,
 };
 use http::Method;
 use std::sync::LazyLock;
@@ -36,6 +36,7 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         POST "/system/check" OLDEST, system::check;
 
         GET "/naru/containers/*/why" OLDEST, why::why;
+        GET "/naru/exposed" OLDEST, exposed::list;
 
         GET "/containers/json" OLDEST, containers::list;
         POST "/containers/create" OLDEST, containers::create;

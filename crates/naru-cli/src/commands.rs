@@ -9,6 +9,7 @@ pub mod create;
 pub mod df;
 pub mod events;
 pub mod exec;
+pub mod exposed;
 pub mod history;
 pub mod image;
 pub mod images;

@@ -16,6 +16,7 @@ mod detach_keys;
 mod disk;
 mod events;
 mod exec;
+mod exposed;
 mod firewall;
 mod id_ranges;
 mod image;
@@ -45,6 +46,7 @@ pub use container::{
 pub use counts::Counts;
 pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
+pub use exposed::{Exposed, ExposedAt};
 pub use id_ranges::parse_ids;
 pub use log_config::check_log;
 pub use naru_registry::Rule as RegistryRule;

@@ -7,7 +7,7 @@ use crate::networks::{Sandbox, way_out};
 use crate::types::{HostSettings, PortBinding};
 use naru_base::{Error, Id, Result};
 use naru_monitor::protocol::{FORWARD_VERSION, ForwardTo, Request, Transport};
-use naru_net::{Endpoint, HeldPorts, Protocol, Published, bind_port, has_ipv6, port_user, serve_port};
+use naru_net::{Endpoint, ExposedPort, HeldPorts, Protocol, Published, bind_port, has_ipv6, port_user, serve_port};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,17 @@ impl PublishedPort {
         };
         let address = SocketAddr::new(self.container_ip, self.container_port);
         self.host_ip.is_ipv6().then_some(ForwardTo { transport, address })
+    }
+
+    /// As it is judged by the host's rules.
+    pub(crate) fn exposed(&self) -> ExposedPort {
+        ExposedPort {
+            protocol: self.protocol,
+            host_ip: self.host_ip,
+            host_port: self.host_port,
+            container_ip: self.container_ip,
+            container_port: self.container_port,
+        }
     }
 
     /// With the container at this endpoint; none when it has no address there that the port could lead to.

@@ -2,10 +2,12 @@
 
 mod attach;
 mod bridge;
+mod exposure;
 mod gate;
 mod ports;
 mod reconcile;
 
+pub use exposure::{ExposedPort, Exposure, Outlook};
 pub use reconcile::{LiveEndpoint, Removed};
 
 use crate::ipam::{self, InUse, Leases};

@@ -33,7 +33,7 @@ mod sysctl;
 
 pub use error::{Error, Result};
 pub use hold::{HeldPorts, bind_port, has_ipv6, port_user, serve_port};
-pub use host::{HostNet, LiveEndpoint, Removed};
+pub use host::{ExposedPort, Exposure, HostNet, LiveEndpoint, Outlook, Removed};
 pub use instance::Instance;
 pub use mac::Mac;
 pub use netns::{Netns, NetnsSetup};

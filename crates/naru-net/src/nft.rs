@@ -4,15 +4,19 @@
 
 mod expression;
 mod inspect;
+mod judge;
+mod listing;
 mod names;
 mod ruleset;
 mod transaction;
 mod watch;
 
+pub use judge::{Judgement, Reach};
 pub use ruleset::{BridgeRules, GateRules, Rules};
 
 pub use watch::RuleWatch;
 
+pub(crate) use judge::{Judge, Packet};
 pub(crate) use ruleset::STRANGERS;
 
 use crate::Result;

@@ -1,6 +1,6 @@
 //! The commands of the `network` family: names, flags and help. Data, and nothing else.
 
-use crate::commands::{inspect, network, prune};
+use crate::commands::{exposed, inspect, network, prune};
 use crate::flag::{Kind::*, flag};
 use crate::run::check;
 use crate::spec::{Args, Command};
@@ -63,6 +63,15 @@ pub static COMMANDS: &[Command] = &[
         interspersed: true,
         flags: &[&[flag("force", Bool, "Force the container to disconnect from a network").short('f')]],
         run: network::disconnect,
+    },
+    Command {
+        paths: &["network exposed"],
+        usage: "[OPTIONS]",
+        about: "Tell which published ports other machines can reach, and by which rule of the host's firewall",
+        args: Args::None,
+        interspersed: true,
+        flags: &[&[flag("format", Str, "Format the output: 'json', or a table")]],
+        run: exposed::exposed,
     },
     Command {
         paths: &["network inspect"],
