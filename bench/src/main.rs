@@ -2,13 +2,15 @@
 //! costs). Prints a table in Markdown. `naru-bench [--rounds N] [--containers N]`; needs root, dockerd and Debian's image
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
 //! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default,
-//! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk.
+//! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk,
+//! `--traffic` how fast bytes and connections move.
 
 mod images;
 mod memory;
 mod runtimes;
 mod sample;
 mod security;
+mod traffic;
 mod work;
 
 use std::io::Write;
@@ -30,6 +32,8 @@ struct Settings {
     runtimes: bool,
     /// Nothing is measured: what confines containers is told.
     security: bool,
+    /// How fast bytes and connections move is compared.
+    traffic: bool,
     /// Images' times are compared.
     images: bool,
     /// What images take on disk is compared.
@@ -44,7 +48,12 @@ struct Subject {
 }
 
 fn main() -> ExitCode {
-    match settings().and_then(run) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.split_first() {
+        Some((first, rest)) if first == "--fetch" => traffic::fetch(rest),
+        _ => settings().and_then(run),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing to do when standard error is closed.
@@ -59,14 +68,22 @@ fn run(settings: Settings) -> Result<()> {
         Settings { security: true, .. } => security::compare(),
         Settings { images: true, rounds, .. } => images::times(rounds),
         Settings { store: true, .. } => images::disk(),
+        Settings { traffic: true, rounds, .. } => traffic::compare(rounds),
         Settings { runtimes: true, rounds, .. } => runtimes::compare(rounds),
         _ => bench(settings),
     }
 }
 
 fn settings() -> Result<Settings> {
-    let mut settings =
-        Settings { rounds: 30, containers: 100, runtimes: false, security: false, images: false, store: false };
+    let mut settings = Settings {
+        rounds: 30,
+        containers: 100,
+        runtimes: false,
+        security: false,
+        traffic: false,
+        images: false,
+        store: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let target = match arg.as_str() {
@@ -80,6 +97,10 @@ fn settings() -> Result<Settings> {
                 settings.images = true;
                 continue;
             }
+            "--traffic" => {
+                settings.traffic = true;
+                continue;
+            }
             "--store" => {
                 settings.store = true;
                 continue;
@@ -89,7 +110,9 @@ fn settings() -> Result<Settings> {
                 continue;
             }
             other => {
-                bail!("{other}: it takes --rounds N, --containers N, --runtimes, --images, --store and --security")
+                bail!(
+                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic and --security"
+                )
             }
         };
         let value = args.next().with_context(|| format!("{arg} needs a number"))?;
