@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("dns_query", dns_query),
     ("extract", extract),
     ("layer_stream", layer_stream),
+    ("log_records", log_records),
     ("manifest", manifest),
     ("reference", reference),
     ("seccomp", seccomp),
@@ -55,6 +56,29 @@ pub fn manifest(bytes: &[u8]) {
             let _ = index.choose(&Platform::parse("linux/arm/v7").expect("a platform"));
         }
         Err(_) => {}
+    }
+}
+
+/// Logs of each driver: any bytes are read to their end, and what is a record can be written and reads the same again.
+pub fn log_records(bytes: &[u8]) {
+    use naru_log::{DRIVERS, Step};
+    for driver in DRIVERS {
+        let mut rest = bytes;
+        loop {
+            match driver.decode(rest) {
+                Step::Entry(entry, taken) => {
+                    let mut written = Vec::new();
+                    driver.encode(&entry, &driver.attributes(&entry.attributes), &mut written);
+                    assert_eq!(driver.decode(&written), Step::Entry(entry, written.len()), "{driver:?}");
+                    rest = &rest[taken..];
+                }
+                Step::Skip(count) => {
+                    assert!(count > 0);
+                    rest = &rest[count..];
+                }
+                Step::More => break,
+            }
+        }
     }
 }
 

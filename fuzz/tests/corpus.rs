@@ -122,4 +122,4 @@ macro_rules! targets {
     };
 }
 
-targets! { challenge config dbus_message dns_query extract layer_stream manifest reference seccomp tar_reader words }
+targets! { challenge config dbus_message dns_query extract layer_stream log_records manifest reference seccomp tar_reader words }

@@ -10,6 +10,7 @@ mod credentials;
 mod devices;
 mod dns;
 mod engine_attacks;
+mod events;
 mod exec;
 mod exposed;
 mod firewall;

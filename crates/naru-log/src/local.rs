@@ -51,7 +51,8 @@ impl Driver for Local {
         out.extend_from_slice(&[0; FRAME]);
         bytes_field(SOURCE, entry.stream.name().as_bytes(), out);
         number_field(TIME, entry.time.cast_unsigned(), out);
-        let line = entry.text.strip_suffix(b"\n").unwrap_or(&entry.text);
+        let ends = entry.partial.as_ref().is_none_or(|p| p.last);
+        let line = entry.text.strip_suffix(b"\n").filter(|_| ends).unwrap_or(&entry.text);
         if !line.is_empty() {
             bytes_field(LINE, line, out);
         }

@@ -62,6 +62,7 @@ impl Engine {
             }
         }
         removed.sort();
+        self.prune_event("network", 0);
         Ok(removed)
     }
 }
