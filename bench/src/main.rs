@@ -3,9 +3,10 @@
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
 //! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default,
 //! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk,
-//! `--traffic` how fast bytes and connections move.
+//! `--traffic` how fast bytes and connections move, `--many N` one engine of ours with N running containers.
 
 mod images;
+mod many;
 mod memory;
 mod runtimes;
 mod sample;
@@ -30,6 +31,8 @@ struct Settings {
     containers: usize,
     /// The OCI runtimes are compared, not the engines.
     runtimes: bool,
+    /// So many containers run, on one engine of ours; 0 for none of that.
+    many: usize,
     /// Nothing is measured: what confines containers is told.
     security: bool,
     /// How fast bytes and connections move is compared.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
 fn run(settings: Settings) -> Result<()> {
     match settings {
         Settings { security: true, .. } => security::compare(),
+        Settings { many, rounds, .. } if many > 0 => many::measure(many, rounds),
         Settings { images: true, rounds, .. } => images::times(rounds),
         Settings { store: true, .. } => images::disk(),
         Settings { traffic: true, rounds, .. } => traffic::compare(rounds),
@@ -83,12 +87,14 @@ fn settings() -> Result<Settings> {
         traffic: false,
         images: false,
         store: false,
+        many: 0,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let target = match arg.as_str() {
             "--rounds" => &mut settings.rounds,
             "--containers" => &mut settings.containers,
+            "--many" => &mut settings.many,
             "--runtimes" => {
                 settings.runtimes = true;
                 continue;
@@ -111,7 +117,7 @@ fn settings() -> Result<Settings> {
             }
             other => {
                 bail!(
-                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic and --security"
+                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic, --many N and --security"
                 )
             }
         };
