@@ -100,7 +100,7 @@ impl Engine {
     }
 
     fn owns(&self, id: &str) -> bool {
-        self.containers.all().iter().any(|c| c.id.as_str() == id)
+        naru_base::Id::parse(id).is_ok_and(|id| self.containers.by_id(&id).is_some())
     }
 
     fn check_volumes(&self, repair: bool, report: &mut CheckReport) {

@@ -107,18 +107,19 @@ impl IdRanges {
     pub(crate) fn lease(&self) -> Result<Arc<IdLease>> {
         let mut leased = crate::lock(&self.leased);
         // From here to the entry of the new one no other engine looks.
-        let page = self.register.as_ref().and_then(|register| register.turn_to().ok());
+        let holders = &leased.holders;
+        let page = self.register.as_ref().and_then(|register| register.turn_to(|first| is_held(holders, first)).ok());
         let others = page.as_ref().map(|page| page.others.clone()).unwrap_or_default();
         for step in 0..self.slots {
             let slot = (leased.next + step) % self.slots;
             let first = self.first + slot * COUNT;
             let (begin, end) = (u64::from(first), u64::from(first) + u64::from(COUNT) - 1);
             let reserved = self.reserved.iter().any(|(from, to)| *from <= end && begin <= *to);
-            let held = leased.holders.get(&first).is_some_and(|holder| holder.strong_count() > 0);
+            let held = is_held(&leased.holders, first);
             let elsewhere = others.iter().any(|other| other.abs_diff(first) < COUNT);
             if !reserved && !held && !elsewhere {
                 if let Some(page) = &page {
-                    page.add(first);
+                    page.register.add(first);
                 }
                 let lease = Arc::new(IdLease { first, register: self.register.clone() });
                 leased.holders.insert(first, Arc::downgrade(&lease));
@@ -138,8 +139,10 @@ impl IdRanges {
         if let Some(held) = leased.holders.get(&first).and_then(Weak::upgrade) {
             return held;
         }
-        if let Some(Ok(page)) = self.register.as_ref().map(|register| register.turn_to()) {
-            page.add(first);
+        if let Some(register) = &self.register
+            && let Ok(_lock) = register.lock()
+        {
+            register.add(first);
         }
         let lease = Arc::new(IdLease { first, register: self.register.clone() });
         leased.holders.insert(first, Arc::downgrade(&lease));
@@ -150,12 +153,8 @@ impl IdRanges {
     pub(crate) fn sweep(&self) {
         let leased = crate::lock(&self.leased);
         let Some(register) = &self.register else { return };
-        let Ok(page) = register.turn_to() else { return };
-        for first in &page.own {
-            if leased.holders.get(first).is_none_or(|holder| holder.strong_count() == 0) {
-                register.remove(*first);
-            }
-        }
+        let Ok(page) = register.turn_to(|first| is_held(&leased.holders, first)) else { return };
+        page.left.iter().for_each(|first| register.remove(*first));
     }
 
     /// From now on entries stay: containers go on when the engine ends.
@@ -180,8 +179,8 @@ struct Page<'a> {
     register: &'a Register,
     /// First ids that other engines have given out.
     others: BTreeSet<u32>,
-    /// And this one.
-    own: BTreeSet<u32>,
+    /// Entries of this engine that nobody holds.
+    left: BTreeSet<u32>,
     _lock: OwnedFd,
 }
 
@@ -201,22 +200,37 @@ impl Register {
         Ok(Self { folder, owner, kept: std::sync::atomic::AtomicBool::new(false) })
     }
 
-    /// Waits for other engines to be done, and reads it. Entries of data roots that are gone are removed.
-    fn turn_to(&self) -> rustix::io::Result<Page<'_>> {
-        // Locks belong to open files, so each page has one of its own.
+    /// Waits for other engines to be done; they wait as long as the answer lives.
+    fn lock(&self) -> rustix::io::Result<OwnedFd> {
+        // Locks belong to open files, so each has one of its own.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))?;
-        let mut page = Page { register: self, others: BTreeSet::new(), own: BTreeSet::new(), _lock: lock };
+        Ok(lock)
+    }
+
+    fn add(&self, first: u32) {
+        // It is there already after a crash.
+        let _ = rustix::fs::symlinkat(&self.owner, &self.folder, first.to_string());
+    }
+
+    /// Waits for other engines to be done, and reads it. Entries of data roots that are gone are removed. Those that are `held` by this engine
+    /// are not looked at: there may be thousands.
+    fn turn_to(&self, held: impl Fn(u32) -> bool) -> rustix::io::Result<Page<'_>> {
+        let lock = self.lock()?;
+        let mut page = Page { register: self, others: BTreeSet::new(), left: BTreeSet::new(), _lock: lock };
         for entry in rustix::fs::Dir::read_from(&self.folder)? {
             let entry = entry?;
             let Some(first) = entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
+            if held(first) {
+                continue;
+            }
             let Ok(owner) = rustix::fs::readlinkat(&self.folder, entry.file_name(), Vec::new()) else { continue };
             let owner = Path::new(std::ffi::OsStr::from_bytes(owner.as_bytes()));
             if owner == self.owner {
-                page.own.insert(first);
+                page.left.insert(first);
             } else if matches!(rustix::fs::stat(owner), Err(Errno::NOENT)) {
                 self.unlink(first);
             } else {
@@ -238,11 +252,9 @@ impl Register {
     }
 }
 
-impl Page<'_> {
-    fn add(&self, first: u32) {
-        // It is there already after a crash.
-        let _ = rustix::fs::symlinkat(&self.register.owner, &self.register.folder, first.to_string());
-    }
+/// Whether somebody has that range.
+fn is_held(holders: &BTreeMap<u32, Weak<IdLease>>, first: u32) -> bool {
+    holders.get(&first).is_some_and(|holder| holder.strong_count() > 0)
 }
 
 /// What /etc/subuid and its kin give to users (subuid(5)): first and last of each line.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// docker's exit code for a container whose end nobody saw (the machine went down).
 const LOST: i32 = 255;
+/// As many monitors are asked at the same time.
+const AT_ONCE: usize = 64;
 
 impl Engine {
     /// Reconciles, once, before the engine is served.
@@ -19,11 +21,12 @@ impl Engine {
     /// # Errors
     /// When the networks can't be set up. What concerns one container is reported and does not keep the others from being served.
     pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
-        for container in self.containers.all() {
+        let all = self.containers.all();
+        for container in &all {
             self.images.hold(&container.id, &container.read(|r| r.image.clone()));
-            if let Err(error) = self.take_up(&container).await {
-                tracing::warn!(container = container.id.short(), "{error}");
-            }
+        }
+        for some in all.chunks(AT_ONCE) {
+            self.take_up_all(some).await;
         }
         let swept = self.images.store.sweep();
         if let Err(error) = swept {
@@ -44,6 +47,20 @@ impl Engine {
         // Meanwhile clients are served.
         tokio::spawn(Arc::clone(self).start_in_order(self.due_at_engine_start()));
         Ok(())
+    }
+
+    /// Each of them waits for its monitor's answer, and not for the others'.
+    async fn take_up_all(self: &Arc<Self>, containers: &[Arc<Container>]) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for container in containers {
+            let (engine, container) = (Arc::clone(self), Arc::clone(container));
+            tasks.spawn(async move {
+                if let Err(error) = engine.take_up(&container).await {
+                    tracing::warn!(container = container.id.short(), "{error}");
+                }
+            });
+        }
+        tasks.join_all().await;
     }
 
     /// One container: running under its monitor, or ended.
@@ -118,7 +135,7 @@ impl Engine {
 
     /// Folders of containers that are none, the trash, and run folders without a container.
     fn remove_leftovers(&self) {
-        let known = |name: &str| self.containers.all().iter().any(|c| c.id.as_str() == name);
+        let known = |name: &str| naru_base::Id::parse(name).is_ok_and(|id| self.containers.by_id(&id).is_some());
         for folder in [self.config.data_root.join("containers"), self.config.exec_root.join("containers")] {
             let Ok(root) = naru_fs::Root::open_host(&folder) else { continue };
             for name in root.list("/").unwrap_or_default() {
