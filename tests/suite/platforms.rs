@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result};
-use naru_testkit::{Client, Engine, Registry, Tar, image};
+use naru_testkit::{Client, Engine, Registry, Tar, Target, image};
 use naru_tests::only_naru;
 use serde_json::{Value, json};
 
@@ -296,5 +296,54 @@ fn a_container_keeps_its_platform() -> Result<()> {
     cli.ok(["rm", "arm"])?;
     cli.ok(["rmi", &reference])?;
     assert_eq!(names(&cli)?, [""; 0]);
+    Ok(())
+}
+
+/// A program for arm64: nothing but the head of its file, which is all that the kernel looks at before it refuses.
+fn foreign_program() -> Vec<u8> {
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(16, 0);
+    // ET_EXEC for EM_AARCH64 (elf(5)), with one program header behind this one.
+    for half in [2u16, 183] {
+        elf.extend(half.to_le_bytes());
+    }
+    elf.extend(1u32.to_le_bytes());
+    for long in [0x40_0078u64, 64, 0] {
+        elf.extend(long.to_le_bytes());
+    }
+    elf.extend(0u32.to_le_bytes());
+    for half in [64u16, 56, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    elf.resize(4096, 0);
+    elf
+}
+
+#[test]
+fn a_program_of_another_platform_without_a_handler() -> Result<()> {
+    if fs::exists("/proc/sys/fs/binfmt_misc/qemu-aarch64")? {
+        return Ok(());
+    }
+    let engine = Engine::start()?;
+    let layer = Tar::new().file("hello", 0o755, &foreign_program()).finish();
+    engine.load(&image::archive_for("arm64", "kit/foreign:1", &[layer], &json!({"Cmd": ["/hello"]})))?;
+    for cli in [engine.docker(), engine.cli()] {
+        let done = cli.run(["run", "--rm", "kit/foreign:1"])?;
+        assert_ne!(done.code, 0, "{}", done.stderr);
+        assert!(done.stderr.contains("exec /hello: exec format error"), "{}", done.stderr);
+        if engine.target() == Target::Naru {
+            assert!(
+                done.stderr.contains("the image is for linux/arm64, this machine is linux/amd64"),
+                "{}",
+                done.stderr
+            );
+        }
+        let warning = "WARNING: The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64";
+        assert!(done.stderr.contains(warning), "{}", done.stderr);
+        assert!(done.stderr.contains(") and no specific platform was requested"), "{}", done.stderr);
+        // Who asks for it is not warned.
+        let done = cli.run(["run", "--rm", "--platform", "linux/arm64", "kit/foreign:1"])?;
+        assert!(done.stderr.contains("exec format error") && !done.stderr.contains("WARNING"), "{}", done.stderr);
+    }
     Ok(())
 }
