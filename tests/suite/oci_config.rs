@@ -271,6 +271,61 @@ fn namespaces_are_new_joined_or_the_hosts() -> Result<()> {
 }
 
 #[test]
+fn a_mount_namespace_is_joined_by_its_path() -> Result<()> {
+    let world = world()?;
+    let mut bundle = Bundle::new("readlink /proc/self/ns/mnt; cat /data/file; ls /; grep -c . /proc/self/mountinfo")?;
+    let theirs = bundle.dir().join("theirs");
+    fs::create_dir(&theirs)?;
+    fs::write(bundle.rootfs().join("marker"), "")?;
+    // What it mounts is seen in its namespace alone.
+    let held = format!("mount -t tmpfs none {0} && echo theirs >{0}/file && echo up && read w", theirs.display());
+    let mut holder = world.command("unshare");
+    holder.args(["--mount", "--propagation", "private", "sh", "-c", &held]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = [0; 3];
+    std::io::Read::read_exact(holder.stdout.as_mut().context("a pipe")?, &mut line)?;
+    let find = world.command("sh").args(["-c", "pgrep -f '[e]cho up && read w' | tail -1"]).output()?;
+    let pid = String::from_utf8_lossy(&find.stdout).trim().to_owned();
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = world.command("readlink").arg(&path).output()?;
+    let set = |config: &mut Value, path: &str| {
+        let others: Vec<Value> = config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
+        let mut all: Vec<Value> = others.into_iter().filter(|one| one["type"] != "mount").collect();
+        all.push(json!({"type": "mount", "path": path}));
+        config["linux"]["namespaces"] = json!(all);
+    };
+    set(&mut bundle.config, &path);
+    let bind = json!({"destination": "/data", "type": "bind", "source": theirs, "options": ["bind"]});
+    push(&mut bundle.config, "/mounts", bind);
+    let said = bundle.run();
+    // The root is that of all who are in the namespace.
+    let moved = world.command("test").args(["-e", &format!("/proc/{pid}/root/marker")]).status();
+    let mut refused = None;
+    if other_runtime().is_none() {
+        let mut other = Bundle::new("echo never")?;
+        set(&mut other.config, "/proc/self/ns/mnt");
+        refused = Some(other.run());
+    }
+    drop(holder.stdin.take());
+    holder.wait()?;
+    let said = said?;
+    ensure!(said.code == 0, "{said:?}");
+    let mut lines = said.out.lines();
+    assert_eq!(lines.next(), Some(String::from_utf8_lossy(&namespace.stdout).trim()));
+    assert_eq!(lines.next(), Some("theirs"));
+    assert!(lines.clone().any(|name| name == "marker"), "{}", said.out);
+    // Nothing of what was mounted there before is left.
+    let mounts = lines.next_back().context("a number of mounts")?.parse::<usize>()?;
+    assert!(mounts < 40, "{mounts} mounts");
+    assert!(moved?.success());
+    assert!(!theirs.join("file").exists());
+    if let Some(refused) = refused.transpose()? {
+        ensure!(refused.code != 0 && refused.err.contains("the mount namespace of the host"), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_user_namespace_has_its_mappings() -> Result<()> {
     let said =
         prints("cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/x && stat -c %u /tmp/x", |config| {

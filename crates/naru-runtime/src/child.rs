@@ -117,7 +117,7 @@ pub(crate) const STEPS: Table<Setup> = &[
     // In a new network namespace.
     (Step::Loopback, start_loopback),
     // Before any mount: from here on nothing reaches the host.
-    (Step::Propagation, |_, _| cut_propagation()),
+    (Step::Propagation, |setup, _| cut_propagation(&setup.spaces)),
     (Step::Root, |setup, _| attach_root(setup)),
     // The root's descriptor leads to the attached root from here on.
     (Step::Mounts, |setup, state| mounts::attach_all(setup.root.as_fd(), &setup.mounts, state)),
@@ -257,12 +257,17 @@ fn start_loopback(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cut_propagation() -> Result<(), Failure> {
+fn cut_propagation(spaces: &Spaces) -> Result<(), Failure> {
+    // Only now: what precedes needs the host's procfs.
+    namespaces::join_mounts(spaces)?;
     Ok(mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
 /// On top of `/`, if not in its own place: this process's root stays the folder below, until it changes places.
 fn attach_root(setup: &Setup) -> Result<(), Failure> {
+    if let Some((_, place)) = &setup.spaces.mount {
+        return mounts::attach(setup.root.as_fd(), place.as_fd()).at(Op::Attach, 0);
+    }
     // Whoever is root in a user namespace may not reach the place by its path: it is the working folder then.
     let place = if setup.spaces.user.is_some() { c"." } else { setup.root_place.as_c_str() };
     move_mount(&setup.root, c"", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Op::Attach, 0)

@@ -11,6 +11,9 @@ pub(crate) fn container(plan: &Plan, record: &Record) -> StartError {
     let index = failure.index as usize;
     let text = errno_text(failure.errno);
     let known = match step {
+        Step::Propagation if failure.op == Op::Open => {
+            Some(StartError::system(format!("join the mount namespace: {text}")))
+        }
         Step::Mounts => plan.mounts.get(index).map(|mount| mounts::describe(mount, failure)),
         Step::Devices => plan.devices.get(index).map(|device| devices::describe(device, failure)),
         Step::Sysctls => Some(sysctls::describe(&plan.sysctls, failure)),

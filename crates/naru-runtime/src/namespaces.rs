@@ -5,10 +5,12 @@ use crate::idmap;
 use crate::plan::{Descriptors, Namespace, Namespaces};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::clone::CloneFlags;
+use naru_sys::namespace::{NewNamespace, unshare};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::ffi::CStr;
 
 /// What clone3 makes and what the child joins.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Spaces {
     pub cgroup: bool,
     /// A new network namespace has nothing but a loopback interface that is down.
     pub loopback: bool,
+    /// The mount namespace that the child joins last, and the place in it that the root is put onto.
+    pub mount: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Spaces {
@@ -34,6 +38,18 @@ impl Spaces {
             self.joins.push((fd, LinkNameSpaceType::ControlGroup));
         }
         self.joins.extend(time.map(|fd| (fd, LinkNameSpaceType::Time)));
+    }
+
+    /// Has the child join a mount namespace, in which the root is put onto `place`.
+    pub(crate) fn join_mounts(&mut self, namespace: OwnedFd, place: &CStr) -> Result<(), StartError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::open(place, flags, Mode::empty());
+        let place = in_mounts(Some(&namespace), open)?.map_err(|e| {
+            StartError::system(format!("open {} in the mount namespace: {}", place.to_string_lossy(), errno_text(e)))
+        })?;
+        self.flags = self.flags.without(CloneFlags::NEWNS);
+        self.mount = Some((namespace, place));
+        Ok(())
     }
 }
 
@@ -74,7 +90,38 @@ pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Space
         user,
         cgroup: namespaces.cgroup == Namespace::New,
         loopback: namespaces.net == Namespace::New,
+        mount: None,
     })
+}
+
+/// What `make` makes in the mount `namespace`, if one is given: by a thread of its own, since a namespace has another root and another
+/// working folder.
+pub(crate) fn in_mounts<T: Send>(
+    namespace: Option<&OwnedFd>,
+    make: impl FnOnce() -> T + Send,
+) -> Result<T, StartError> {
+    let Some(namespace) = namespace else { return Ok(make()) };
+    let made = std::thread::scope(|scope| {
+        let enter = || {
+            unshare(NewNamespace::Folders)?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        };
+        let thread = std::thread::Builder::new().spawn_scoped(scope, move || enter().map(|()| make()));
+        thread.map(|thread| thread.join())
+    });
+    match made {
+        Ok(Ok(made)) => made.map_err(|e| StartError::system(format!("join the mount namespace: {}", errno_text(e)))),
+        Ok(Err(_)) => Err(StartError::system("join the mount namespace: its thread ended early")),
+        Err(e) => Err(StartError::system(format!("join the mount namespace: {e}"))),
+    }
+}
+
+/// Joins the mount namespace, if it is not a new one. After clone.
+pub(crate) fn join_mounts(spaces: &Spaces) -> Result<(), Failure> {
+    match &spaces.mount {
+        Some((fd, _)) => move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Open, 0),
+        None => Ok(()),
+    }
 }
 
 /// Joins what is to be joined. After clone.

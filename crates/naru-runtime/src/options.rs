@@ -59,6 +59,9 @@ pub struct StartOptions {
     pub root_unmapped: bool,
     /// Id maps of binds, by their number among the plan's mounts.
     pub mount_maps: BTreeMap<usize, MountMap>,
+    /// A mount namespace to join instead of a new one. Sources are looked up in it, the root is attached in it, and it becomes the root of
+    /// all its processes.
+    pub mount_namespace: Option<OwnedFd>,
     /// A cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
     /// A time namespace to join.

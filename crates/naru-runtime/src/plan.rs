@@ -205,7 +205,7 @@ pub enum Namespace {
     Join,
 }
 
-/// All namespaces. A mount namespace is always new.
+/// All namespaces. A mount namespace is new, unless [`crate::StartOptions`] has one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Namespaces {

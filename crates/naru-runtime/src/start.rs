@@ -127,15 +127,18 @@ pub fn prepare_with(
         }
         None => None,
     };
-    let (root, spent) = match &mapping {
-        Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping)?,
-        _ => (overlay::mount_root(&plan.rootfs)?, Vec::new()),
-    };
+    let mount_namespace = options.mount_namespace.as_ref();
+    let (root, spent) = namespaces::in_mounts(mount_namespace, || match &mapping {
+        Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping),
+        _ => Ok((overlay::mount_root(&plan.rootfs)?, Vec::new())),
+    })??;
     let view = |attributes| match group {
         Some(group) => cgroup_view::prepare(group, map, plan.namespaces.cgroup == Namespace::Host, attributes),
         None => Err(StartError::system("no cgroup")),
     };
-    let mounts = mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)?;
+    let mounts = namespaces::in_mounts(mount_namespace, || {
+        mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)
+    })??;
     mount_maps::apply(&options.mount_maps, &plan.mounts, &mounts)?;
     let mut devices = devices::prepare(&plan.devices, &plan.mounts)?;
     if let Some(map) = map {
@@ -161,6 +164,9 @@ pub fn prepare_with(
             None => c"/".into(),
         },
     };
+    if let Some(namespace) = options.mount_namespace {
+        spaces.join_mounts(namespace, &root_place)?;
+    }
     let own_name = plan.namespaces.uts != Namespace::Host;
     let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());
     let setup = Setup {

@@ -30,6 +30,11 @@ impl CloneFlags {
     /// Handled signals go back to their defaults in the child (`CLONE_CLEAR_SIGHAND`).
     pub const CLEAR_SIGHAND: Self = Self(0x1_0000_0000);
 
+    /// These but `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// No flag.
     pub const fn empty() -> Self {
         Self(0)

@@ -18,6 +18,8 @@ pub enum NewNamespace {
     Ipc,
     /// Clocks, from the next execve on.
     Time,
+    /// None: the root, the working folder and the umask, which threads share.
+    Folders,
 }
 
 /// Moves the calling thread into a new namespace. After clone.
@@ -32,6 +34,7 @@ pub fn unshare(namespace: NewNamespace) -> Result<()> {
         NewNamespace::Uts => UnshareFlags::NEWUTS,
         NewNamespace::Ipc => UnshareFlags::NEWIPC,
         NewNamespace::Time => UnshareFlags::NEWTIME,
+        NewNamespace::Folders => UnshareFlags::FS,
     };
     // SAFETY: the call is unsafe for CLONE_FILES alone, after which threads disagree about descriptors; it can't be asked for here.
     unsafe { rustix::thread::unshare_unsafe(flags) }

@@ -5,7 +5,7 @@ use naru_base::{Error, Result};
 use naru_runtime::StartOptions;
 use naru_runtime::plan::{Descriptors, IdMap, IdRange, Namespace, Namespaces};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstatfs};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -48,7 +48,11 @@ pub(super) fn convert(linux: &Linux) -> Result<(Namespaces, Descriptors, StartOp
                 time = true;
                 options.time_namespace = joined;
             }
-            "mount" if joined.is_none() => mount = true,
+            "mount" => {
+                mount = true;
+                joined.as_ref().map(check_mounts).transpose()?;
+                options.mount_namespace = joined;
+            }
             "user" => match joined {
                 None => spaces.user = Some(id_map(linux)?),
                 Some(joined) => {
@@ -56,7 +60,6 @@ pub(super) fn convert(linux: &Linux) -> Result<(Namespaces, Descriptors, StartOp
                     fds.user = Some(joined);
                 }
             },
-            "mount" => return Err(Error::not_implemented("joining a mount namespace by its path is not supported")),
             _ => return Err(Error::invalid(format!("namespace {kind:?} does not exist"))),
         }
     }
@@ -94,6 +97,22 @@ fn open(kind: &str, path: &Path) -> Result<OwnedFd> {
         Ok(stat) if stat.f_type as u64 == NSFS_MAGIC => Ok(fd),
         _ => Err(fail("not a namespace".to_owned())),
     }
+}
+
+/// A container changes the root of its mount namespace, and nothing of the old one stays.
+fn check_mounts(namespace: &OwnedFd) -> Result<()> {
+    let system = |e: rustix::io::Errno| Error::invalid(format!("mount namespace: {e}"));
+    let theirs = fstat(namespace).map_err(system)?;
+    for process in ["self", "1"] {
+        // One that can't be seen is none that could be joined either.
+        let Ok(own) = rustix::fs::stat(format!("/proc/{process}/ns/mnt")) else { continue };
+        if (own.st_dev, own.st_ino) == (theirs.st_dev, theirs.st_ino) {
+            return Err(Error::invalid(
+                "the mount namespace of the host can't be a container's: the host's processes would lose their root",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn id_map(linux: &Linux) -> Result<IdMap> {
