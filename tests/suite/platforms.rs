@@ -299,6 +299,34 @@ fn a_container_keeps_its_platform() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_damaged_list_of_platforms_is_found_and_pulled_again() -> Result<()> {
+    if only_naru("it is about naru's store") {
+        return Ok(());
+    }
+    let engine = setup()?;
+    let registry = Registry::start(&engine, port())?;
+    let multi = fill(&registry, "app", "worn")?;
+    let reference = registry.reference("app:all");
+    let cli = engine.naru();
+    pull_both(&cli, &reference)?;
+    assert_eq!(cli.run(["system", "check"])?.code, 0);
+    let digest = multi.digest();
+    let blob = engine.data_root().join("images/blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    fs::write(&blob, multi.bytes.replace("arm64", "riscv"))?;
+    let done = cli.run(["system", "check"])?;
+    let said = done.stdout + &done.stderr;
+    assert!(said.contains(&digest) && said.contains("platforms"), "{said}");
+    // An engine that comes up without it has the images still; a pull brings it back.
+    engine.kill()?;
+    engine.launch()?;
+    assert_eq!(cli.run(["run", "--rm", "--pull", "never", &reference])?.stdout, "worn");
+    pull_both(&cli, &reference)?;
+    assert_eq!(platforms(&engine, &reference)?, is_here(true, true));
+    assert_eq!(fs::read_to_string(&blob)?, multi.bytes);
+    Ok(())
+}
+
 /// A program for arm64: nothing but the head of its file, which is all that the kernel looks at before it refuses.
 fn foreign_program() -> Vec<u8> {
     let mut elf = b"\x7fELF\x02\x01\x01".to_vec();

@@ -68,6 +68,13 @@ impl Store {
                 }
             }
         }
+        for digest in self.index().indices.keys() {
+            check.checked.blobs += 1;
+            if let Err(error) = check.inner().blobs.read(digest, crate::store::DOCUMENT_LIMIT) {
+                let problem = format!("the list of an image's platforms: {error}: pull or load the image again");
+                check.note("image", digest, problem, None);
+            }
+        }
         let mut layers: HashSet<&Digest> = HashSet::new();
         for image in &images {
             for at in 0..image.layers.len() {
