@@ -29,7 +29,11 @@ fn each_driver_keeps_what_was_said() -> Result<()> {
         assert_eq!(done.stderr, "err1\n", "{driver}");
         let start = done.stdout.strip_prefix("out1\n\na\0b").context("the first lines")?;
         let rest = start.trim_start_matches('\u{fffd}').strip_prefix('\n').context("a line end")?;
-        assert_eq!(rest, format!("{}\nno end", "x".repeat(40_000)), "{driver}");
+        // Not 40,000 of them in the message of a failure.
+        assert_eq!(rest.matches('x').count(), 40_000);
+        // dockerd's reader of `local` forgets the line end after the last piece of a long line.
+        let forgets = driver == "local" && Target::from_env() == Target::Dockerd;
+        assert_eq!(rest.replace('x', ""), if forgets { "no end" } else { "\nno end" }, "{driver}");
         assert_eq!(cli.ok(["logs", "--tail", "1", &name])?.lines().last(), Some("no end"));
         assert!(cli.ok(["logs", "-t", "--tail", "1", &name])?.contains("Z "));
         assert_eq!(cli.inspect(&name, "{{.HostConfig.LogConfig.Type}}")?, driver);
@@ -69,6 +73,10 @@ fn compressed_files_are_read_in_order() -> Result<()> {
 
 #[test]
 fn a_follower_goes_over_rotations() -> Result<()> {
+    if Target::from_env() == Target::Dockerd {
+        // Its reader tells some lines twice when a file is rotated while it reads.
+        return Ok(());
+    }
     let cli = shared()?.docker();
     for driver in DRIVERS {
         let name = unique("follow");
@@ -134,7 +142,7 @@ fn what_is_not_there_is_refused() -> Result<()> {
     for (flags, text) in [
         (&["--log-driver", "bla"][..], "error looking up logging plugin bla: plugin \"bla\" not found"),
         (&["--log-opt", "foo=1"], "unknown log opt 'foo' for json-file log driver"),
-        (&["--log-driver", "local", "--log-opt", "tag=x"], "unknown log opt 'tag' for local log driver"),
+        (&["--log-driver", "local", "--log-opt", "tag=x"], "unknown log opt 'tag' for log driver local"),
         (&["--log-opt", "mode=fast"], "logger: logging mode not supported: fast"),
         (
             &["--log-opt", "max-buffer-size=1m"],

@@ -68,7 +68,9 @@ pub fn parse(name: &str, options: &BTreeMap<String, String>) -> Result<Choice> {
     }
     let known = |key: &str| driver.options().contains(&key) || COMMON.contains(&key);
     if let Some(unknown) = options.keys().find(|key| !known(key)) {
-        return Err(Error::invalid(format!("unknown log opt '{unknown}' for {name} log driver")));
+        // docker has two sentences for it.
+        let of = if name == "local" { format!("log driver {name}") } else { format!("{name} log driver") };
+        return Err(Error::invalid(format!("unknown log opt '{unknown}' for {of}")));
     }
     let get = |key: &str| options.get(key).map(String::as_str);
     let max_size = match get("max-size") {
@@ -152,7 +154,7 @@ mod tests {
     fn mistakes_are_told_in_dockers_words() {
         for (name, pairs, text) in [
             ("json-file", &[("foo", "1")][..], "unknown log opt 'foo' for json-file log driver"),
-            ("local", &[("tag", "1")], "unknown log opt 'tag' for local log driver"),
+            ("local", &[("tag", "1")], "unknown log opt 'tag' for log driver local"),
             ("json-file", &[("max-file", "0")], "max-file cannot be less than 1"),
             ("json-file", &[("max-size", "0")], "invalid value for max-size"),
             ("json-file", &[("max-size", "x")], "invalid value for max-size"),

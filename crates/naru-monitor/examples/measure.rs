@@ -7,7 +7,7 @@
 mod world;
 
 use naru_monitor::Spawner;
-use naru_monitor::protocol::{Event, LogConfig, Request, Response};
+use naru_monitor::protocol::{Attach, Event, LogConfig, Request, Response};
 use naru_runtime::plan::Namespace;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -26,7 +26,42 @@ fn main() -> ExitCode {
     measure_memory(&spawner);
     measure_output(&spawner, "a client", false);
     measure_output(&spawner, "a client and a log", true);
+    for (driver, buffer) in [("none", None), ("json-file", None), ("local", None), ("local", Some(1 << 20))] {
+        measure_log(&spawner, driver, buffer);
+    }
     ExitCode::SUCCESS
+}
+
+/// How fast a program that nobody listens to can say something, from its start to its end.
+fn measure_log(spawner: &Spawner, driver: &str, buffer: Option<u64>) {
+    const MEGABYTES: u64 = 512;
+    let world = World::new();
+    let mut link = Link::spawn(spawner, &world);
+    // As long as lines of real programs are, and written 64 KiB at a time.
+    let line = "2026-01-01T00:00:00.000Z INFO a line of a program that says about a hundred bytes at a time, path=/x";
+    let script = format!(
+        "yes '{line}' | head -c 1048576 >/tmp/text; read go; i=0; while [ $i -lt {MEGABYTES} ]; do dd if=/tmp/text bs=64k 2>/dev/null; i=$((i+1)); done"
+    );
+    let mut request = world.request(&script);
+    request.stdin_open = true;
+    let rotated = LogConfig { max_size: 10 << 20, max_files: 3, ..world.log_config() };
+    request.log = match driver {
+        "none" => LogConfig { driver: "none".into(), ..LogConfig::default() },
+        _ => LogConfig { driver: driver.into(), compress: driver == "local", buffer, ..rotated },
+    };
+    link.start(request, Vec::new());
+    let ours = link.attach(Attach { stdin: true, ..Attach::default() });
+    std::thread::sleep(Duration::from_millis(200));
+    let begin = Instant::now();
+    std::io::Write::write_all(&mut &ours, b"go\n").unwrap();
+    let end = loop {
+        if let Some(Event::Exited(record)) = link.event() {
+            break record;
+        }
+    };
+    let rate = MEGABYTES as f64 / begin.elapsed().as_secs_f64();
+    let mode = if buffer.is_some() { ", non-blocking" } else { "" };
+    println!("output to the log {driver}{mode}: {rate:.0} MB/s; {} records lost", end.log_lost.records);
 }
 
 fn measure_runs(spawner: &Spawner, runs: u64, pause: Duration) {
