@@ -304,6 +304,44 @@ fn cve_2024_1753_9407_and_9675_folders_of_volumes_and_images() -> Result<()> {
 }
 
 #[test]
+fn mounts_propagate_as_asked_for() -> Result<()> {
+    let engine = shared()?;
+    let (cli, folder) = (engine.cli(), engine.scratch("propagation")?);
+    let host = |script: &str| -> Result<()> {
+        let at = folder.display();
+        let status = engine.world().command("sh").args(["-ec", &format!("cd {at}; {script}")]).status()?;
+        ensure!(status.success(), "{script}: {status}");
+        Ok(())
+    };
+    host(
+        "mkdir shared private; mount -t tmpfs none shared; mount --make-rshared shared; mkdir shared/sub; \
+          mount -t tmpfs none private; mount --make-rprivate private",
+    )?;
+    let names = ["rslave", "rshared", "rprivate"].map(|mode| (mode, unique(mode)));
+    let found = (|| -> Result<Vec<bool>> {
+        for (mode, name) in &names {
+            let bind = format!("{}/shared:/b:{mode}", folder.display());
+            cli.ok(["run", "-d", "--name", name, "-v", &bind, "busybox", "sleep", "1000"])?;
+        }
+        host("mount -t tmpfs none shared/sub; touch shared/sub/later")?;
+        for (mode, wanted) in [("rslave", "shared or slave"), ("slave", "shared or slave"), ("rshared", "shared")] {
+            let bind = format!("{}/private:/b:{mode}", folder.display());
+            let done = cli.run(["run", "--rm", "-v", &bind, "busybox", "true"])?;
+            let path = folder.join("private");
+            let why = format!("path {0} is mounted on {0} but it is not a {wanted} mount", path.display());
+            ensure!(done.code >= 125 && done.stderr.contains(&why), "{mode}: {} {}", done.code, done.stderr);
+        }
+        names.iter().map(|(_, name)| Ok(cli.run(["exec", name, "test", "-e", "/b/sub/later"])?.code == 0)).collect()
+    })();
+    for (_, name) in &names {
+        cli.run(["rm", "-f", name])?;
+    }
+    host("umount -l shared/sub || true; umount -l shared private")?;
+    assert_eq!(found?, [true, true, false]);
+    Ok(())
+}
+
+#[test]
 fn another_containers_volumes() -> Result<()> {
     let cli = cli()?;
     let folder = shared()?.scratch("from")?;

@@ -17,6 +17,7 @@ mod logs;
 mod merge;
 mod mounts;
 mod plan;
+mod propagation;
 mod record;
 mod remove;
 mod restart;

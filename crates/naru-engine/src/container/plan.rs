@@ -1,6 +1,6 @@
 //! The plan of a container: everything that its start needs, decided.
 
-use super::{Container, Record, ResolvedMount};
+use super::{Container, Record, ResolvedMount, propagation};
 use crate::Engine;
 use crate::networks::Sandbox;
 use crate::types::{ContainerConfig, ExecSettings, HostSettings, MountKind, NamespaceMode, NetworkMode, SeccompChoice};
@@ -48,6 +48,7 @@ impl Engine {
         user: Option<UserSpace>,
     ) -> Result<(Plan, Descriptors)> {
         let record = container.read(Clone::clone);
+        propagation::check(&record.mounts, &self.config.data_root)?;
         let files = self.files(&record.id, 0);
         let lower = self.images.lower_dirs(&record.image)?;
         let (namespaces, joined) = self.namespaces(&record, sandbox, user)?;
@@ -60,7 +61,7 @@ impl Engine {
             id: record.id.to_string(),
             rootfs: Rootfs::Overlay { lower, upper: files.upper, work: files.work, volatile: record.host.auto_remove },
             readonly_rootfs: record.host.readonly_rootfs,
-            rootfs_propagation: root_propagation(&record.mounts),
+            rootfs_propagation: propagation::of_root(&record.mounts),
             mounts: self.mounts(&record)?,
             devices: devices(&record.host)?,
             masked_paths: self.masked(&record),
@@ -350,23 +351,6 @@ fn readonly(host: &HostSettings) -> Vec<PathBuf> {
         _ if host.privileged => Vec::new(),
         Some(own) => own.iter().map(PathBuf::from).collect(),
         None => defaults::readonly_paths(),
-    }
-}
-
-/// A bind that is shared with the host needs the root to be so (runc's rule).
-fn root_propagation(mounts: &[ResolvedMount]) -> Propagation {
-    let binds = || {
-        mounts.iter().filter_map(|m| match m.kind {
-            MountKind::Bind { propagation, .. } => Some(propagation),
-            _ => None,
-        })
-    };
-    if binds().any(|p| matches!(p, Propagation::Shared | Propagation::Rshared)) {
-        Propagation::Rshared
-    } else if binds().any(|p| matches!(p, Propagation::Slave | Propagation::Rslave)) {
-        Propagation::Rslave
-    } else {
-        Propagation::Rprivate
     }
 }
 
