@@ -239,3 +239,56 @@ fn a_full_disk_under_the_log_stops_nothing_and_is_told() -> Result<()> {
     cli.ok(["rm", "chatty"])?;
     Ok(())
 }
+
+#[test]
+fn a_follower_sees_restarts_and_ends_with_the_last() -> Result<()> {
+    if Target::from_env() != Target::Naru {
+        // There it ends with the first run.
+        return Ok(());
+    }
+    let (cli, name) = (shared()?.docker(), unique("again"));
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; echo run; exit 3";
+    cli.ok(["run", "-d", "--name", &name, "--restart", "on-failure:2", "busybox", "sh", "-c", script])?;
+    let running = cli.start(["logs", "-f", &name])?;
+    cli.ok(["exec", &name, "touch", "/go"])?;
+    assert_eq!(running.finish()?.stdout, "run\nrun\nrun\n");
+    cli.ok(["rm", &name])?;
+    Ok(())
+}
+
+#[test]
+fn a_follower_ends_when_the_container_is_removed() -> Result<()> {
+    let (cli, name) = (shared()?.docker(), unique("gone"));
+    cli.ok(["run", "-d", "--name", &name, "busybox", "sh", "-c", "echo here; exec sleep 1000"])?;
+    let running = cli.start(["logs", "-f", &name])?;
+    running.expect("here\n")?;
+    cli.ok(["rm", "-f", &name])?;
+    assert_eq!(running.finish()?.stdout, "here\n");
+    assert!(cli.fails(1, ["logs", &name])?.contains("No such container"));
+    Ok(())
+}
+
+#[test]
+fn what_is_said_while_no_engine_runs_is_logged() -> Result<()> {
+    if Target::from_env() != Target::Naru {
+        return Ok(());
+    }
+    let engine = engine(&[])?;
+    let cli = engine.docker();
+    for driver in DRIVERS {
+        let (name, go) = (unique("alone"), format!("/dev/shm/{driver}"));
+        let script = format!("echo before; while [ ! -e {go} ]; do sleep 0.05; done; echo meanwhile; exec sleep 1000");
+        let flags = ["--log-driver", driver, "--name", &name];
+        cli.ok([&["run", "-d"], &flags[..], &["busybox", "sh", "-c", &script]].concat())?;
+        cli.wait_for_log(&name, "before")?;
+        let root = cli.inspect(&name, "{{.State.Pid}}")?;
+        engine.kill()?;
+        let touched = engine.world().command("touch").arg(format!("/proc/{root}/root{go}")).status()?;
+        ensure!(touched.success(), "touch {go} in the container");
+        engine.launch()?;
+        cli.wait_for_log(&name, "meanwhile")?;
+        assert_eq!(cli.ok(["logs", &name])?, "before\nmeanwhile", "{driver}");
+        cli.ok(["rm", "-f", &name])?;
+    }
+    Ok(())
+}
