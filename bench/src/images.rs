@@ -112,7 +112,12 @@ pub fn times(rounds: usize) -> Result<()> {
                 &["push", "-q", "--tls-verify=false", PUSHED],
                 &[],
             ),
-            ("push, known there", &[], &["push", "-q", "--tls-verify=false", PUSHED], &[]),
+            (
+                "push, known there",
+                &[&["push", "-q", "--tls-verify=false", PUSHED]],
+                &["push", "-q", "--tls-verify=false", PUSHED],
+                &[],
+            ),
         ];
         for (name, before, timed, after) in steps {
             let first = name == "push, the first time";
