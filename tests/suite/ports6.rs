@@ -69,6 +69,20 @@ fn a_port_is_bound_on_both_families() -> Result<()> {
 }
 
 #[test]
+fn each_port_of_a_range_is_served() -> Result<()> {
+    let engine = shared()?;
+    let (cli, world, name) = (engine.cli(), engine.world(), unique("range"));
+    let script = server(7063, "the last");
+    let port = ["-p", "22300-22363:7000-7063"];
+    cli.ok([&["run", "-d", "--name", &name], &port[..], &["busybox", "sh", "-c", &script]].concat())?;
+    for host in ["127.0.0.1", "::1"] {
+        expect(world, host, 22363, "the last")?;
+    }
+    cli.ok(["rm", "-f", &name])?;
+    Ok(())
+}
+
+#[test]
 fn an_ipv6_port_has_an_owner() -> Result<()> {
     let engine = shared()?;
     let (cli, first, second) = (engine.cli(), unique("first"), unique("second"));

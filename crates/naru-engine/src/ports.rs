@@ -19,8 +19,8 @@ use std::time::Duration;
 /// How often a port is tried that somebody has of whom nothing can be seen: a container that is just ending.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
-/// Ports of one container that its monitor serves (see [`PublishedPort::forward`]): each is a descriptor there.
-const FORWARDS: usize = 256;
+/// Ports of one container that its monitor serves (see [`PublishedPort::forward`]): their sockets travel in one frame.
+const FORWARDS: usize = naru_monitor::wire::DESCRIPTOR_LIMIT;
 
 /// A port of the host that leads to a container, as kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
