@@ -1,7 +1,7 @@
 //! Networks with IPv6: addresses, names, the way out, and who reaches whom.
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+use naru_testkit::{Client, Engine, EngineOptions, Target, eventually, shared, unique};
 use naru_tests::neighbour::Neighbour;
 
 fn cli() -> Result<Client> {
@@ -119,5 +119,65 @@ fn the_way_out_and_no_way_out() -> Result<()> {
     cli.ok(["rm", "-f", "free", "kept"])?;
     cli.ok(["network", "rm", "open", "shut"])?;
     drop(outside);
+    engine.finish()
+}
+
+#[test]
+fn the_default_network_with_ipv6() -> Result<()> {
+    let args = ["--ipv6", "--fixed-cidr-v6", "fd93:1::/64"].map(Into::into).to_vec();
+    let mut engine = Engine::with(Target::from_env(), EngineOptions { args, ..EngineOptions::default() })?;
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    let shown =
+        cli.ok(["network", "inspect", "bridge", "-f", "{{.EnableIPv6}} {{range .IPAM.Config}}{{.Subnet}} {{end}}"])?;
+    ensure!(shown.starts_with("true ") && shown.contains("fd93:1::/64"), "{shown}");
+    for name in ["one", "two"] {
+        cli.ok(["run", "-d", "--name", name, "busybox", "sleep", "1000"])?;
+    }
+    let address = |name: &str| cli.inspect(name, "{{.NetworkSettings.GlobalIPv6Address}}");
+    let (one, two) = (address("one")?, address("two")?);
+    ensure!(one.starts_with("fd93:1::") && two.starts_with("fd93:1::") && one != two, "{one} {two}");
+    cli.ok(["exec", "one", "ping", "-6", "-c", "1", "-W", "5", &two])?;
+    let routes = cli.ok(["exec", "one", "ip", "-6", "route"])?;
+    ensure!(routes.contains("default via fd93:1::1 "), "{routes}");
+    if engine.target() == Target::Naru {
+        // A later engine keeps it, and who runs keeps the address.
+        engine.kill()?;
+        engine.launch()?;
+        let cli = engine.cli();
+        ensure!(cli.inspect("one", "{{.NetworkSettings.GlobalIPv6Address}}")? == one, "another address");
+        cli.ok(["run", "--rm", "busybox", "ping", "-6", "-c", "1", "-W", "5", &two])?;
+    }
+    let cli = engine.cli();
+    cli.ok(["rm", "-f", "one", "two"])?;
+    engine.finish()
+}
+
+#[test]
+fn the_default_network_gets_addresses_of_the_engines_own() -> Result<()> {
+    let args = vec!["--ipv6".into()];
+    if Target::from_env() == Target::Dockerd {
+        // An older daemon wants a subnet.
+        return Ok(());
+    }
+    let mut engine = Engine::with(Target::Naru, EngineOptions { args, ..EngineOptions::default() })?;
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    let inside = cli.ok(["run", "--rm", "busybox", "ip", "-6", "addr", "show", "eth0"])?;
+    ensure!(inside.contains("inet6 fd"), "{inside}");
+    // Another network chooses beside it.
+    cli.ok(["network", "create", "--ipv6", "more"])?;
+    let subnets = |name: &str| cli.ok(["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", name]);
+    ensure!(
+        subnets("more")?.split_whitespace().last() != subnets("bridge")?.split_whitespace().last(),
+        "the same subnet"
+    );
+    // A port is published by the kernel alone, for the client's address.
+    cli.ok(["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sleep", "1000"])?;
+    let rules = engine.world().command("nft").args(["list", "ruleset"]).output()?;
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+    ensure!(rules.contains("tcp . 8080 : fd"), "{rules}");
+    cli.ok(["rm", "-f", "web"])?;
+    cli.ok(["network", "rm", "more"])?;
     engine.finish()
 }

@@ -102,12 +102,23 @@ pub struct EngineConfig {
     pub default_userns: types::UserMode,
     /// First and last of the host's ids that containers may get; `None` for the default.
     pub userns_ids: Option<(u32, u32)>,
+    /// Whether the default network has IPv6.
+    pub default_ipv6: DefaultIpv6,
     /// Log driver of containers that don't say, and its options.
     pub log: types::LogSettings,
     /// How much images may take; `None` for all that they need.
     pub disk_budget: Option<DiskBudget>,
     /// What may be in layers from elsewhere.
     pub image_policy: ImagePolicy,
+}
+
+/// IPv6 on the default network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DefaultIpv6 {
+    /// Its containers have IPv6 addresses.
+    pub enabled: bool,
+    /// Of this subnet; of one of the engine's own choice for `None`.
+    pub subnet: Option<String>,
 }
 
 impl EngineConfig {
@@ -198,6 +209,7 @@ impl Engine {
             instance: config.instance(),
             engine_id: id.clone(),
             name_servers,
+            default_ipv6: &config.default_ipv6,
         })?;
         Ok(Arc::new(Self {
             id,

@@ -69,6 +69,7 @@ pub(crate) struct NetworksConfig<'a> {
     pub instance: Instance,
     pub engine_id: String,
     pub name_servers: Vec<Ipv4Addr>,
+    pub default_ipv6: &'a crate::DefaultIpv6,
 }
 
 impl Networks {
@@ -88,8 +89,9 @@ impl Networks {
                 Err(error) => tracing::warn!(network = id, "its record can't be read: {error}"),
             }
         }
+        let taken6: Vec<Subnet6> = known.networks.values().filter_map(|n| n.spec.subnet6).collect();
         let taken: Vec<Subnet> = known.networks.values().filter_map(|n| n.spec.subnet).collect();
-        let predefined = predefined(&config, &host, &taken)?;
+        let predefined = predefined(&config, &host, &taken, &taken6)?;
         let networks = predefined.networks().map(Arc::new);
         let [default, ..] = &networks;
         let default = Arc::clone(default);
@@ -246,22 +248,50 @@ impl Networks {
 }
 
 /// The predefined networks: as recorded, or chosen now.
-fn predefined(config: &NetworksConfig<'_>, host: &HostNet, taken: &[Subnet]) -> Result<Predefined> {
+fn predefined(config: &NetworksConfig<'_>, host: &HostNet, taken: &[Subnet], taken6: &[Subnet6]) -> Result<Predefined> {
     let folder = Root::open_host("/")
         .and_then(|r| r.create_dir_all(config.data_root.join("network"), 0o700.into()))
         .system("cannot make the folder of the networks")?;
-    if let Some(known) = durable::read_json(&folder, PREDEFINED_FILE).system("cannot read the networks")? {
+    let before: Option<Predefined> = durable::read_json(&folder, PREDEFINED_FILE).system("cannot read the networks")?;
+    let mut known = match before.clone() {
+        Some(known) => known,
+        None => Predefined {
+            version: 1,
+            created: clock::now(),
+            bridge: host.default_network(Id::random()?, &config.name_servers, taken)?,
+            host: naru_net::NetworkSpec::host(Id::random()?),
+            none: naru_net::NetworkSpec::none(Id::random()?),
+        },
+    };
+    set_ipv6(&mut known.bridge, config, host, taken6)?;
+    if before.is_some_and(|before| before.bridge == known.bridge) {
         return Ok(known);
     }
-    let known = Predefined {
-        version: 1,
-        created: clock::now(),
-        bridge: host.default_network(Id::random()?, &config.name_servers, taken)?,
-        host: naru_net::NetworkSpec::host(Id::random()?),
-        none: naru_net::NetworkSpec::none(Id::random()?),
-    };
     durable::write_json(&folder, PREDEFINED_FILE, &known, Durability::Synced).system("cannot write the networks")?;
     Ok(known)
+}
+
+/// Gives the default network IPv6, or takes it away: as the engine's settings have it, in the subnet of an earlier run unless they name one.
+fn set_ipv6(
+    spec: &mut naru_net::NetworkSpec,
+    config: &NetworksConfig<'_>,
+    host: &HostNet,
+    taken: &[Subnet6],
+) -> Result<()> {
+    spec.ipv6 = config.default_ipv6.enabled;
+    let wanted = config.default_ipv6.subnet.as_deref().map(str::parse::<Subnet6>).transpose();
+    let subnet = match (wanted.map_err(|e| e.context("fixed-cidr-v6"))?, spec.subnet6) {
+        _ if !spec.ipv6 => return Ok(()),
+        (Some(wanted), _) => match taken.iter().find(|t| t.overlaps(wanted)) {
+            Some(other) => return Err(forbidden(format!("fixed-cidr-v6 {wanted} overlaps the network {other}"))),
+            None => wanted,
+        },
+        (None, Some(before)) => before,
+        (None, None) => host.choose_subnet6(&config.engine_id, taken)?,
+    };
+    spec.subnet6 = Some(subnet);
+    spec.gateway6 = Some(std::net::Ipv6Addr::from_bits(subnet.hosts().0));
+    Ok(())
 }
 
 /// A refusal that docker answers with 403.

@@ -148,12 +148,14 @@ impl HostNet {
         lock(&self.live).values().filter_map(Live::subnet6).any(|s| s.overlaps(subnet))
     }
 
-    /// A subnet for a new network with IPv6: the first /64 of the engine's own unique local prefix that no network has.
+    /// A subnet for a new network with IPv6: the first /64 of the engine's own unique local prefix that no network has, neither one that
+    /// is set up nor one of `others`.
     ///
     /// # Errors
     /// When all are taken.
-    pub fn choose_subnet6(&self, engine_id: &str) -> naru_base::Result<Subnet6> {
-        let taken: Vec<Subnet6> = lock(&self.live).values().filter_map(Live::subnet6).collect();
+    pub fn choose_subnet6(&self, engine_id: &str, others: &[Subnet6]) -> naru_base::Result<Subnet6> {
+        let mut taken: Vec<Subnet6> = lock(&self.live).values().filter_map(Live::subnet6).collect();
+        taken.extend_from_slice(others);
         Ok(ipam::unique_local(engine_id, &taken)?)
     }
 

@@ -74,6 +74,7 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         index: settings.search_index.clone(),
         default_userns: settings.default_userns,
         userns_ids: settings.userns_ids,
+        default_ipv6: settings.default_ipv6.clone(),
         log: settings.log.clone(),
         disk_budget: settings.disk_budget.clone(),
         image_policy: settings.image_policy,

@@ -1,6 +1,7 @@
 //! The engine's settings: dockerd's flags and its configuration file, the flags first.
 
 use naru_engine::CgroupDriver;
+use naru_engine::DefaultIpv6;
 use naru_engine::DiskBudget;
 use naru_engine::ImagePolicy;
 use naru_engine::RegistryRule;
@@ -38,12 +39,14 @@ Options:
       --disk-budget-keep list       Image (name:tag, or the beginning of one and *) that is kept, as is one with the label naru.keep
       --exec-opt list               native.cgroupdriver=cgroupfs or systemd: as --cgroup-driver
       --exec-root string            Folder of what a reboot removes (default \"/run/naru\")
+      --fixed-cidr-v6 string        IPv6 subnet of the default network (default: one of the engine's own)
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
       --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
       --image-policy string         What of device nodes and of set-id bits with file capabilities is taken out of images from
                                     elsewhere: devices=keep|strip|refuse,setuid=keep|strip|refuse (default: all is kept)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
+      --ipv6                        Give containers on the default network IPv6 addresses
       --log-driver string           Log driver of containers that don't say: json-file, local, none (default \"json-file\")
       --log-opt list                Option of that driver (KEY=VALUE)
       --metrics-addr ADDRESS:PORT   Where Prometheus finds metrics (no address: nowhere)
@@ -71,6 +74,7 @@ pub(crate) struct Settings {
     pub registry_mirrors: Vec<String>,
     pub registry_rules: Vec<RegistryRule>,
     pub registry_certs: Option<PathBuf>,
+    pub default_ipv6: DefaultIpv6,
     pub log: LogSettings,
     pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
@@ -98,6 +102,8 @@ struct File {
     /// Naru's own: mirrors and blocks by the beginning of an image's name.
     registries: Option<Vec<RegistryRule>>,
     registry_certs: Option<PathBuf>,
+    ipv6: Option<bool>,
+    fixed_cidr_v6: Option<String>,
     log_driver: Option<String>,
     log_opts: Option<BTreeMap<String, String>>,
     metrics_addr: Option<String>,
@@ -158,6 +164,8 @@ impl Settings {
                 }
                 "--block-registry" => rule(&mut own.registries, &value()?).blocked = true,
                 "--registry-certs" => own.registry_certs = Some(value()?.into()),
+                "--ipv6" => own.ipv6 = Some(inline.as_deref().is_none_or(|v| v != "false")),
+                "--fixed-cidr-v6" => own.fixed_cidr_v6 = Some(value()?),
                 "--log-driver" => own.log_driver = Some(value()?),
                 "--log-opt" => {
                     let value = value()?;
@@ -196,6 +204,10 @@ impl Settings {
             registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
             registry_rules: own.registries.or(file.registries).unwrap_or_default(),
             registry_certs: own.registry_certs.or(file.registry_certs),
+            default_ipv6: DefaultIpv6 {
+                enabled: own.ipv6.or(file.ipv6).unwrap_or_default(),
+                subnet: own.fixed_cidr_v6.or(file.fixed_cidr_v6).filter(|s| !s.is_empty()),
+            },
             log: log(own.log_driver.or(file.log_driver), own.log_opts, file.log_opts)?,
             metrics_addr: own.metrics_addr.or(file.metrics_addr),
             search_index: own.search_index.or(file.search_index),

@@ -112,7 +112,7 @@ impl Networks {
             let (subnet, range, gateway) = match wanted.v6 {
                 Some(own) if taken6.iter().any(|s| s.overlaps(own.subnet)) => return Err(overlap()),
                 Some(own) => (own.subnet, own.range, own.gateway),
-                None => (self.host.choose_subnet6(&self.engine_id)?, None, None),
+                None => (self.host.choose_subnet6(&self.engine_id, &taken6)?, None, None),
             };
             (spec.subnet6, spec.ip_range6) = (Some(subnet), range);
             spec.gateway6 = gateway.or(Some(Ipv6Addr::from_bits(subnet.hosts().0)));

@@ -6,7 +6,7 @@ use crate::rtnl::{BridgeOptions, LinkInfo, Rtnl};
 use crate::spec::Addresses;
 use crate::{Driver, Error, Mac, NetworkSpec, Result, Subnet, sysctl};
 use rustix::io::Errno;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Deletes a new bridge unless the rest of the set-up succeeds.
 struct NewBridge<'a> {
@@ -114,6 +114,11 @@ impl HostNet {
             set_address(guard.rtnl, index, v4.subnet, v4.gateway)?;
         }
         if let Some(v6) = addresses.v6 {
+            if !new && has_other_address6(&spec.bridge_name, v6.gateway) {
+                // The kernel forgets all of them.
+                sysctl::write(&format!("ipv6/conf/{}/disable_ipv6", spec.bridge_name), "1")?;
+                sysctl::write(&format!("ipv6/conf/{}/disable_ipv6", spec.bridge_name), "0")?;
+            }
             guard.rtnl.add_address6(index, v6.gateway, v6.subnet)?;
         }
         self.set_up_rules(spec)?;
@@ -222,6 +227,13 @@ fn new_live(spec: &NetworkSpec, index: u32, addresses: Addresses) -> Result<Live
         taken?;
     }
     Ok(Live { spec: spec.clone(), index, mac: None, addresses, leases, leases6 })
+}
+
+/// Whether a bridge of an earlier run has an IPv6 address of another subnet.
+fn has_other_address6(bridge: &str, gateway: Ipv6Addr) -> bool {
+    let text = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    let own = text.lines().filter_map(super::exposure::read_if_inet6).filter(|(_, name)| name == bridge);
+    own.into_iter().any(|(address, _)| address != IpAddr::V6(gateway))
 }
 
 /// Gives the bridge its address, and takes away what an earlier run with another subnet left.

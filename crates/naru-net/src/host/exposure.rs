@@ -83,7 +83,7 @@ impl HostNet {
 }
 
 /// A line of /proc/net/if_inet6: address, interface's number, prefix, scope, flags, interface.
-fn read_if_inet6(line: &str) -> Option<(IpAddr, String)> {
+pub(super) fn read_if_inet6(line: &str) -> Option<(IpAddr, String)> {
     let mut fields = line.split_ascii_whitespace();
     let address = u128::from_str_radix(fields.next()?, 16).ok()?;
     let scope = fields.nth(2)?;
