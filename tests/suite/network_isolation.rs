@@ -129,6 +129,40 @@ fn a_foreign_source_does_not_get_out() -> Result<()> {
 }
 
 #[test]
+fn macvlan_modes() -> Result<()> {
+    let mut engine = Engine::start()?;
+    engine.load_busybox()?;
+    let script = "ip link add lan8 type bridge; ip link add port8 type veth peer name far8; ip link set port8 master lan8; \
+                  ip addr add 10.97.0.250/24 dev lan8; for l in lan8 port8 far8; do ip link set $l up; done";
+    ensure!(engine.world().command("sh").args(["-ec", script]).status()?.success(), "give the host a link");
+    let cli = engine.cli();
+    let create = |mode: &str| {
+        let (parent, mode) = ("parent=far8", format!("macvlan_mode={mode}"));
+        let args = ["network", "create", "-d", "macvlan", "--subnet", "10.97.0.0/24", "--gateway", "10.97.0.250"];
+        cli.run([&args[..], &["-o", parent, "-o", &mode, "street"]].concat())
+    };
+    for mode in ["private", "vepa"] {
+        ensure!(create(mode)?.code == 0, "{mode}");
+        cli.ok(sleeper("one", "street", &["--ip", "10.97.0.11"]))?;
+        cli.ok(sleeper("two", "street", &[]))?;
+        eventually("the street's router", || cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.97.0.250"]))?;
+        // The switch doesn't send back what it gets.
+        let done = cli.run(["exec", "two", "ping", "-c", "1", "-W", "1", "10.97.0.11"])?;
+        ensure!(done.code != 0, "{mode}: one reaches the other");
+        cli.ok(["rm", "-f", "one", "two"])?;
+        cli.ok(["network", "rm", "street"])?;
+    }
+    let done = create("sideways")?;
+    ensure!(
+        done.code == 1 && done.stderr.contains("requested macvlan mode 'sideways' is not valid"),
+        "{}",
+        done.stderr
+    );
+    ensure!(engine.world().command("ip").args(["link", "del", "port8"]).status()?.success(), "take the link away");
+    engine.finish()
+}
+
+#[test]
 fn containers_on_the_hosts_link() -> Result<()> {
     let mut engine = Engine::start()?;
     engine.load_busybox()?;

@@ -38,6 +38,6 @@ pub use instance::Instance;
 pub use mac::Mac;
 pub use netns::{Netns, NetnsSetup};
 pub use pool::{Pooled, WarmPool};
-pub use spec::{Driver, Endpoint, EndpointRequest, NetworkSpec, Protocol, Published};
+pub use spec::{Driver, Endpoint, EndpointRequest, MacvlanMode, NetworkSpec, Protocol, Published};
 pub use subnet::Subnet;
 pub use subnet6::Subnet6;

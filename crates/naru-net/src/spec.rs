@@ -35,6 +35,48 @@ impl Driver {
     }
 }
 
+/// How the interfaces of a [`Driver::Macvlan`] network go together (`macvlan_mode` in linux/if_link.h).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MacvlanMode {
+    /// They reach each other on the host.
+    #[default]
+    Bridge,
+    /// They never reach each other.
+    Private,
+    /// They reach each other if the switch sends back what it gets.
+    Vepa,
+}
+
+impl MacvlanMode {
+    /// docker's name of it, which is the kernel's.
+    ///
+    /// # Errors
+    /// docker's text.
+    pub fn from_name(name: &str) -> naru_base::Result<Self> {
+        match name {
+            "" | "bridge" => Ok(Self::Bridge),
+            "private" => Ok(Self::Private),
+            "vepa" => Ok(Self::Vepa),
+            "passthru" => Err(naru_base::Error::not_implemented(
+                "macvlan mode passthru is not available: it takes the parent interface for one container alone; use another mode",
+            )),
+            _ => Err(naru_base::Error::invalid(format!(
+                "requested macvlan mode '{name}' is not valid, 'bridge' mode is the macvlan driver default"
+            ))),
+        }
+    }
+
+    /// As the kernel has it.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Private => 1,
+            Self::Vepa => 2,
+            Self::Bridge => 4,
+        }
+    }
+}
+
 /// A network, as it is kept in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
@@ -82,6 +124,9 @@ pub struct NetworkSpec {
     /// The host's interface, for [`Driver::Macvlan`].
     #[serde(default)]
     pub parent: String,
+    /// How its interfaces go together, for [`Driver::Macvlan`].
+    #[serde(default)]
+    pub macvlan_mode: MacvlanMode,
     /// The user's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -135,6 +180,7 @@ impl NetworkSpec {
             ip_range6: None,
             auxiliary: BTreeMap::new(),
             parent: String::new(),
+            macvlan_mode: MacvlanMode::Bridge,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
         }

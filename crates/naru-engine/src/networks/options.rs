@@ -1,7 +1,7 @@
 //! Driver options of a network, in docker's names.
 
 use naru_base::{Error, Result};
-use naru_net::{Driver, NetworkSpec};
+use naru_net::{Driver, MacvlanMode, NetworkSpec};
 use std::collections::BTreeMap;
 
 const BRIDGE: &str = "com.docker.network.bridge.";
@@ -70,18 +70,7 @@ fn bridge(spec: &mut NetworkSpec, key: &str, value: &str) -> Result<()> {
 fn macvlan(spec: &mut NetworkSpec, key: &str, value: &str) -> Result<()> {
     match (key, value) {
         ("parent", _) => value.clone_into(&mut spec.parent),
-        ("macvlan_mode", "" | "bridge") => {}
-        ("macvlan_mode", "private" | "vepa" | "passthru") => {
-            return Err(Error::not_implemented(format!(
-                "macvlan mode {value} is not available: its containers could not reach each other, or would take the parent \
-                 interface for one alone; use macvlan_mode=bridge"
-            )));
-        }
-        ("macvlan_mode", _) => {
-            return Err(Error::invalid(format!(
-                "requested macvlan mode '{value}' is not valid, 'bridge' mode is the macvlan driver default"
-            )));
-        }
+        ("macvlan_mode", mode) => spec.macvlan_mode = MacvlanMode::from_name(mode)?,
         _ => {}
     }
     Ok(())

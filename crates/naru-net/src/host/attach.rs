@@ -13,8 +13,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The interface of a container's only network.
 const FIRST_INTERFACE: &str = "eth0";
-/// `MACVLAN_MODE_BRIDGE`.
-const MACVLAN_BRIDGE: u32 = 4;
 
 /// Leased addresses, given back unless the endpoint is finished.
 struct Lease<'a> {
@@ -207,7 +205,7 @@ impl HostNet {
         })?;
         let macvlan = Macvlan {
             parent: parent.index,
-            mode: MACVLAN_BRIDGE,
+            mode: spec.macvlan_mode.number(),
             netns: netns.as_fd(),
             name: inside,
             mac,
