@@ -77,6 +77,7 @@ impl Engine {
             registry_mirrors: self.config.registry_mirrors.clone(),
             user_namespaces: self.isolates_users(),
             apparmor: self.apparmor.is_active(),
+            selinux: self.selinux.is_active(),
             limits: self.limit_support(),
             cdi_devices: Registry::read(&self.config.cdi_spec_dirs).names().map(str::to_owned).collect(),
             log_driver: self.log_driver().to_owned(),

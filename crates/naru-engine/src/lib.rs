@@ -29,6 +29,7 @@ mod ports;
 mod prune;
 mod reconcile;
 mod root_view;
+mod selinux;
 mod spawner;
 pub mod types;
 mod user_spaces;
@@ -104,6 +105,8 @@ pub struct EngineConfig {
     pub userns_ids: Option<(u32, u32)>,
     /// Whether the default network has IPv6.
     pub default_ipv6: DefaultIpv6,
+    /// Containers have SELinux labels, where the host has them.
+    pub selinux: bool,
     /// Log driver of containers that don't say, and its options.
     pub log: types::LogSettings,
     /// How much images may take; `None` for all that they need.
@@ -158,6 +161,7 @@ pub struct Engine {
     pub(crate) spawner: spawner::Spawner,
     pub(crate) user_spaces: user_spaces::UserSpaces,
     pub(crate) apparmor: apparmor::AppArmor,
+    pub(crate) selinux: selinux::Selinux,
 }
 
 impl Engine {
@@ -229,6 +233,7 @@ impl Engine {
             spawner: spawner::Spawner::new(spawner),
             user_spaces: user_spaces::UserSpaces::new(&config),
             apparmor: apparmor::AppArmor::set_up(&config.exec_root),
+            selinux: selinux::Selinux::set_up(config.selinux),
             config,
         }))
     }

@@ -134,6 +134,9 @@ pub struct HostSettings {
     pub seccomp: SeccompChoice,
     /// AppArmor profile.
     pub apparmor: Option<String>,
+    /// What is said about its SELinux labels: `disable`, or `user:`, `role:`, `type:`, `level:`, `filetype:` and a value.
+    #[serde(default)]
+    pub selinux: Vec<String>,
     /// Bytes of /dev/shm; 0 for 64 MiB.
     pub shm_size: u64,
     /// `a.b.c` to value.
@@ -443,6 +446,10 @@ pub struct ContainerView {
     pub host: HostSettings,
     /// The caller's document.
     pub document: serde_json::Value,
+    /// SELinux label of its processes.
+    pub process_label: String,
+    /// SELinux label of its files.
+    pub mount_label: String,
     /// Program.
     pub path: String,
     /// Its arguments.
@@ -933,6 +940,8 @@ pub struct SystemInfo {
     pub user_namespaces: bool,
     /// Whether AppArmor confines.
     pub apparmor: bool,
+    /// Whether SELinux confines.
+    pub selinux: bool,
     /// Log driver of containers that don't say.
     pub log_driver: String,
     /// Where CDI specifications are.

@@ -86,6 +86,7 @@ fn plan(base: &Path, run: u64) -> Plan {
     std::fs::create_dir_all(&upper).unwrap();
     std::fs::create_dir_all(&work).unwrap();
     Plan {
+        mount_label: None,
         version: PLAN_VERSION,
         id: "measure".to_owned(),
         rootfs: Rootfs::Overlay { lower: vec![base.join("lower")], upper, work, volatile: true },

@@ -35,7 +35,7 @@ pub(crate) enum CgroupView {
 /// The view of `cgroup`; `of_host` if the container is in the host's cgroup namespace.
 pub(crate) fn prepare(
     cgroup: &Cgroup,
-    map: Option<&IdMap>,
+    (map, label): (Option<&IdMap>, Option<&str>),
     of_host: bool,
     attributes: MountAttr,
 ) -> Result<CgroupView, StartError> {
@@ -51,6 +51,7 @@ pub(crate) fn prepare(
     let plain = attributes.without(MountAttr::RDONLY);
     let mut tmpfs = NewFilesystem::new("tmpfs", "tmpfs", &options, plain)?;
     tmpfs.own_by_root_of(map);
+    tmpfs.set_label(label)?;
     let tmpfs = tmpfs.make(0).map_err(|f| StartError::system(format!("cgroup view: {}", errno_text(f.errno))))?;
     let mut trees = Vec::new();
     let mut links = Vec::new();

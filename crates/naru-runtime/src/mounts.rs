@@ -12,7 +12,7 @@ use crate::plan::{IdMap, Mount, MountFlags, MountSource, Propagation};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::mount_attr::{MountAttr, MountChange, MountPropagation, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -47,23 +47,26 @@ pub(crate) struct NewFilesystem {
     options: Vec<(CString, Option<CString>)>,
     attributes: MountAttr,
     propagation: Option<MountPropagation>,
+    /// SELinux label of its root, where the file system takes none for all that is in it.
+    root_label: Option<CString>,
     /// procfs and sysfs go on ordinary folders only: through a link they would land where masks don't reach.
     ordinary: bool,
 }
 
 /// Makes what can be made of `mounts`. The cgroup view is made by `cgroup`, on request.
+/// What is made has the SELinux label `label`.
 pub(crate) fn prepare(
     mounts: &[Mount],
-    mapping: Option<&Mapping<'_>>,
+    (mapping, label): (Option<&Mapping<'_>>, Option<&str>),
     cgroup: impl Fn(MountAttr) -> Result<CgroupView, StartError>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<PreparedMount>, StartError> {
-    mounts.iter().map(|mount| prepare_one(mount, mapping, &cgroup, warnings)).collect()
+    mounts.iter().map(|mount| prepare_one(mount, (mapping, label), &cgroup, warnings)).collect()
 }
 
 fn prepare_one(
     mount: &Mount,
-    mapping: Option<&Mapping<'_>>,
+    (mapping, label): (Option<&Mapping<'_>>, Option<&str>),
     cgroup: &impl Fn(MountAttr) -> Result<CgroupView, StartError>,
     warnings: &mut Vec<String>,
 ) -> Result<PreparedMount, StartError> {
@@ -89,6 +92,7 @@ fn prepare_one(
             let mut fs = NewFilesystem::new(kind, name, data, attributes)?;
             fs.propagation = mount.flags.propagation.map(kernel_propagation);
             fs.own_by_root_of(map);
+            fs.set_label(label)?;
             (fs.make_if_independent().map_err(|f| mount_error(mount, f.errno))?, Kind::Directory)
         }
         MountSource::Image { lower } => {
@@ -216,6 +220,7 @@ impl NewFilesystem {
             options,
             attributes,
             propagation: None,
+            root_label: None,
             ordinary: matches!(kind, "proc" | "sysfs"),
         })
     }
@@ -238,6 +243,19 @@ impl NewFilesystem {
                 _ => self.options.extend(CString::new(own.to_string()).ok().map(|own| (key.into(), Some(own)))),
             }
         }
+    }
+
+    /// Labels what will be in it (SELinux), as runc does: not what shows the kernel's own, and of mqueue, whose instance is older than its
+    /// mount, only the root.
+    pub(crate) fn set_label(&mut self, label: Option<&str>) -> Result<(), StartError> {
+        let Some(label) = label else { return Ok(()) };
+        let value = c_path(label.as_bytes())?;
+        match self.kind.to_bytes() {
+            b"proc" | b"sysfs" | b"cgroup" | b"cgroup2" => {}
+            b"mqueue" => self.root_label = Some(value),
+            _ => self.options.push((c"context".into(), Some(value))),
+        }
+        Ok(())
     }
 
     /// Makes it at once if it has nothing to do with the namespaces of who makes it.
@@ -264,6 +282,15 @@ impl NewFilesystem {
         fsconfig_create(fs.as_fd()).at(Op::Create, index)?;
         let attributes = MountAttrFlags::from_bits_retain(self.attributes.bits() as u32);
         let tree = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Op::Create, index)?;
+        if let Some(label) = &self.root_label {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::openat(&tree, c".", flags, Mode::empty()).at(Op::Attributes, index)?;
+            match rustix::fs::fsetxattr(&root, c"security.selinux", label.to_bytes(), XattrFlags::empty()) {
+                // In a user namespace it belongs to nobody.
+                Ok(()) | Err(Errno::PERM) => {}
+                Err(errno) => return Err(Failure::new(Op::Attributes, index, errno)),
+            }
+        }
         if self.propagation.is_some() {
             let change = MountChange { propagation: self.propagation, ..MountChange::default() };
             mount_setattr(tree.as_fd(), c"", &change).at(Op::Attributes, index)?;

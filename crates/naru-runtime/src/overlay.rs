@@ -26,9 +26,14 @@ const STRING_LIMIT: usize = 255;
 /// # Errors
 /// A layer or folder isn't there, or overlay refuses them.
 pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
+    mount_labelled_root(rootfs, None)
+}
+
+/// The same with an SELinux label for everything in it; a folder keeps those that it has.
+pub(crate) fn mount_labelled_root(rootfs: &Rootfs, label: Option<&str>) -> Result<OwnedFd, StartError> {
     match rootfs {
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            overlay(lower, Some(Writable { upper, work, volatile: *volatile }))
+            overlay(lower, Some(Writable { upper, work, volatile: *volatile, label }))
         }
         Rootfs::Directory { path } => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
@@ -43,7 +48,11 @@ pub fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
 
 /// The same with ids mapped for a container in a user namespace, and the clones that it was made of ([`crate::Started::spent`]). Upper and work
 /// lie in one folder.
-pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Result<(OwnedFd, Vec<OwnedFd>), StartError> {
+pub(crate) fn mount_mapped_root(
+    rootfs: &Rootfs,
+    mapping: &Mapping<'_>,
+    label: Option<&str>,
+) -> Result<(OwnedFd, Vec<OwnedFd>), StartError> {
     let namespace = &mapping.namespace;
     let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
         let tree = mount_root(rootfs)?;
@@ -63,7 +72,7 @@ pub(crate) fn mount_mapped_root(rootfs: &Rootfs, mapping: &Mapping<'_>) -> Resul
         let holder = idmap::mapped_clone(folder, namespace.as_fd())?;
         let (upper, work) = (path_of(&holder).join(upper), path_of(&holder).join(work));
         let _root = AsContainerRoot::become_it(mapping.map)?;
-        let writable = Writable { upper: &upper, work: &work, volatile: *volatile };
+        let writable = Writable { upper: &upper, work: &work, volatile: *volatile, label };
         let root = try_overlay(&layers.paths, Some(&writable), &layers.detached(Some(&holder)))?;
         let mut spent = layers.trees;
         spent.push(holder);
@@ -108,7 +117,7 @@ pub fn try_mapped_root(folder: &Path, map: &IdMap, namespace: BorrowedFd<'_>) ->
     let namespace = rustix::io::fcntl_dupfd_cloexec(namespace, 3)
         .map_err(|e| StartError::system(format!("duplicate the user namespace: {}", errno_text(e))))?;
     let rootfs = Rootfs::Overlay { lower: vec![lower], upper, work, volatile: true };
-    mount_mapped_root(&rootfs, &Mapping { map, namespace }).map(drop)
+    mount_mapped_root(&rootfs, &Mapping { map, namespace }, None).map(drop)
 }
 
 fn path_of(fd: &OwnedFd) -> PathBuf {
@@ -148,6 +157,8 @@ struct Writable<'a> {
     upper: &'a Path,
     work: &'a Path,
     volatile: bool,
+    /// SELinux's, for all that is in it.
+    label: Option<&'a str>,
 }
 
 fn overlay(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd, StartError> {
@@ -185,7 +196,10 @@ fn try_overlay(
         let joined = join_layers(lower);
         fsconfig_set_string(fs.as_fd(), c"lowerdir", joined.as_path()).map_err(|e| fail("lowerdir", e))?;
     }
-    if let Some(Writable { upper, work, volatile }) = writable {
+    if let Some(Writable { upper, work, volatile, label }) = writable {
+        if let Some(label) = label {
+            fsconfig_set_string(fs.as_fd(), c"context", *label).map_err(|e| fail("SELinux label", e))?;
+        }
         set("upperdir", upper)?;
         set("workdir", work)?;
         if *volatile {

@@ -48,6 +48,9 @@ pub struct Plan {
     pub process: Process,
     /// Whether our own init runs as process 1, reaping and forwarding signals, with the process as its child.
     pub init: bool,
+    /// SELinux label of everything in file systems that are made for the container, its root among them; for hosts that have it.
+    #[serde(default)]
+    pub mount_label: Option<String>,
 }
 
 /// Source of the root file system.

@@ -21,7 +21,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal, getpid, pidfd_open};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -37,7 +37,7 @@ pub(crate) struct ProcessSetup {
     pub credentials: Credentials,
     program: Program,
     oom_score: Option<CString>,
-    lsm: Option<CString>,
+    lsm: Option<Label>,
     keyring: CString,
     /// The caller, to notice that it died before the death signal was asked for.
     parent: OwnedFd,
@@ -149,17 +149,32 @@ pub(crate) fn prepare(
     })
 }
 
-/// AppArmor's verb for a profile from now on.
-const CHANGE_NOW: &str = "changeprofile ";
+/// What is written below `thread-self/attr`, and where: AppArmor has a folder of its own since Linux 5.8. SELinux has none, and the one of
+/// AppArmor is there even where that is off.
+#[derive(Debug)]
+struct Label {
+    text: CString,
+    files: &'static [&'static CStr],
+}
 
-/// What is written into `attr/exec`: SELinux's label as it is, AppArmor's profile with a verb. Our init executes nothing itself: with it,
-/// the profile is that of this process at once (`attr/current`), and of what it starts.
-fn label(process: &Process, init: bool) -> Result<Option<CString>, StartError> {
+/// SELinux's label as it is, AppArmor's profile with a verb, for what is executed next. Our init executes nothing itself: with it, a
+/// profile is that of this process at once, and of what it starts. A label is only that of what it starts: few policies let a process
+/// change its own.
+fn label(process: &Process, init: bool) -> Result<Option<Label>, StartError> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text != "unconfined");
     match (given(&process.selinux_label), given(&process.apparmor_profile)) {
-        (Some(label), _) => c_path(label.as_bytes()).map(Some),
-        (None, Some(profile)) if init => c_path(format!("{CHANGE_NOW}{profile}").as_bytes()).map(Some),
-        (None, Some(profile)) => c_path(format!("exec {profile}").as_bytes()).map(Some),
+        (Some(label), _) => {
+            let files = &[c"thread-self/attr/exec"];
+            Ok(Some(Label { text: c_path(label.as_bytes())?, files }))
+        }
+        (None, Some(profile)) if init => {
+            let files = &[c"thread-self/attr/apparmor/current", c"thread-self/attr/current"];
+            Ok(Some(Label { text: c_path(format!("changeprofile {profile}").as_bytes())?, files }))
+        }
+        (None, Some(profile)) => {
+            let files = &[c"thread-self/attr/apparmor/exec", c"thread-self/attr/exec"];
+            Ok(Some(Label { text: c_path(format!("exec {profile}").as_bytes())?, files }))
+        }
         (None, None) => Ok(None),
     }
 }
@@ -354,18 +369,13 @@ fn reachable() -> Result<(), Failure> {
 fn choose_label(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
     let Some(label) = &setup.lsm else { return Ok(()) };
     let proc = private_proc()?;
-    let open = |path| rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    let now = label.to_bytes().starts_with(CHANGE_NOW.as_bytes());
-    let (own, shared) = match now {
-        true => (c"thread-self/attr/apparmor/current", c"thread-self/attr/current"),
-        false => (c"thread-self/attr/apparmor/exec", c"thread-self/attr/exec"),
-    };
-    let file = match open(own) {
-        Err(Errno::NOENT) => open(shared),
-        other => other,
+    let mut file = Err(Errno::NOENT);
+    for path in label.files {
+        if matches!(file, Err(Errno::NOENT)) {
+            file = rustix::fs::openat(&proc, *path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        }
     }
-    .at(Op::OpenFile, 0)?;
-    rustix::io::write(&file, label.to_bytes()).map(drop).at(Op::Write, 0)
+    rustix::io::write(file.at(Op::OpenFile, 0)?, label.text.to_bytes()).map(drop).at(Op::Write, 0)
 }
 
 fn reset_signals(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {

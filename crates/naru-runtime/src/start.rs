@@ -128,16 +128,17 @@ pub fn prepare_with(
         None => None,
     };
     let mount_namespace = options.mount_namespace.as_ref();
+    let label = plan.mount_label.as_deref();
     let (root, spent) = namespaces::in_mounts(mount_namespace, || match &mapping {
-        Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping),
-        _ => Ok((overlay::mount_root(&plan.rootfs)?, Vec::new())),
+        Some(mapping) if !options.root_unmapped => overlay::mount_mapped_root(&plan.rootfs, mapping, label),
+        _ => Ok((overlay::mount_labelled_root(&plan.rootfs, label)?, Vec::new())),
     })??;
     let view = |attributes| match group {
-        Some(group) => cgroup_view::prepare(group, map, plan.namespaces.cgroup == Namespace::Host, attributes),
+        Some(group) => cgroup_view::prepare(group, (map, label), plan.namespaces.cgroup == Namespace::Host, attributes),
         None => Err(StartError::system("no cgroup")),
     };
     let mounts = namespaces::in_mounts(mount_namespace, || {
-        mounts::prepare(&plan.mounts, mapping.as_ref(), view, &mut warnings)
+        mounts::prepare(&plan.mounts, (mapping.as_ref(), label), view, &mut warnings)
     })??;
     mount_maps::apply(&options.mount_maps, &plan.mounts, &mounts)?;
     let mut devices = devices::prepare(&plan.devices, &plan.mounts)?;

@@ -54,6 +54,7 @@ Options:
       --registry-certs string       Folder with certificates by registry (default \"/etc/docker/certs.d\")
       --registry-mirror list        Mirror of the hub (URL), or of image names that begin with a prefix (PREFIX=URL)
       --search-index string         Where images are searched for (default: the hub's index)
+      --selinux-enabled             Containers have SELinux labels, where the host has SELinux
       --userns-ids FIRST-LAST       Ids of the host that containers may get in user namespaces, 65536 each (default: 1879048192-2147352575,
                                     without what /etc/subuid and /etc/subgid give to users)
 ";
@@ -82,6 +83,7 @@ pub(crate) struct Settings {
     pub image_policy: ImagePolicy,
     pub default_userns: UserMode,
     pub userns_ids: Option<(u32, u32)>,
+    pub selinux: bool,
 }
 
 /// The configuration file: dockerd's names. What is not known here is refused, as dockerd does.
@@ -114,6 +116,7 @@ struct File {
     image_policy: Option<String>,
     default_userns_mode: Option<String>,
     userns_ids: Option<String>,
+    selinux_enabled: Option<bool>,
 }
 
 impl File {
@@ -180,6 +183,7 @@ impl Settings {
                 "--disk-budget-keep" => own.disk_budget_keep.get_or_insert_default().push(value()?),
                 "--image-policy" => own.image_policy = Some(value()?),
                 "--default-userns-mode" => own.default_userns_mode = Some(value()?),
+                "--selinux-enabled" => own.selinux_enabled = Some(inline.as_deref().is_none_or(|v| v != "false")),
                 "--userns-ids" => own.userns_ids = Some(value()?),
                 _ if name.starts_with('-') => return Err(format!("unknown flag: {name}")),
                 _ => return Err(format!("naru daemon accepts no arguments: {word}")),
@@ -223,6 +227,7 @@ impl Settings {
                 .transpose()?
                 .unwrap_or_default(),
             default_userns: user_mode(own.default_userns_mode.or(file.default_userns_mode).as_deref())?,
+            selinux: own.selinux_enabled.or(file.selinux_enabled).unwrap_or_default(),
             userns_ids: own
                 .userns_ids
                 .or(file.userns_ids)

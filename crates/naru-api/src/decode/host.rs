@@ -60,7 +60,7 @@ pub(crate) fn decode(
             Error::invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj))
         })?;
     let cgroupns_private = namespaces::cgroup(host)?;
-    let security = security::options(host, warnings)?;
+    let security = security::options(host)?;
     let (devices, device_rules) = devices::devices(host)?;
     let published = !port_bindings.is_empty() || (host.publish_all_ports && !config.exposed_ports.is_empty());
     if published && host.network_mode == "host" {
@@ -94,6 +94,7 @@ pub(crate) fn decode(
         no_new_privileges: security.no_new_privileges,
         seccomp: security.seccomp,
         apparmor: security.apparmor,
+        selinux: security.labels,
         shm_size: u64::try_from(host.shm_size).unwrap_or(0),
         sysctls: host.sysctls.clone().unwrap_or_default(),
         init: host.init,

@@ -4,7 +4,6 @@ use crate::dto::host_config::HostConfig;
 use naru_base::human::go_quote;
 use naru_base::{Error, Result, capability};
 use naru_engine::types::SeccompChoice;
-use std::path::Path;
 
 /// What the options of `--security-opt` come to.
 #[derive(Debug, Default)]
@@ -12,15 +11,17 @@ pub(crate) struct Security {
     pub(crate) no_new_privileges: bool,
     pub(crate) seccomp: SeccompChoice,
     pub(crate) apparmor: Option<String>,
+    /// What is said about SELinux labels.
+    pub(crate) labels: Vec<String>,
     /// Nothing of /proc and /sys is hidden or read-only.
     pub(crate) open_system_paths: bool,
 }
 
-/// Reads them. Labels are for SELinux: where it isn't active, a sentence in `warnings` says that they have no effect.
+/// Reads them.
 ///
 /// # Errors
 /// With docker's texts.
-pub(crate) fn options(host: &HostConfig, warnings: &mut Vec<String>) -> Result<Security> {
+pub(crate) fn options(host: &HostConfig) -> Result<Security> {
     let mut security = Security::default();
     for option in host.security_opt.iter().flatten() {
         if option == "no-new-privileges" {
@@ -28,6 +29,7 @@ pub(crate) fn options(host: &HostConfig, warnings: &mut Vec<String>) -> Result<S
             continue;
         }
         if option == "disable" {
+            security.labels.push(option.clone());
             continue;
         }
         let pair = option.split_once('=').or_else(|| option.split_once(':'));
@@ -36,10 +38,7 @@ pub(crate) fn options(host: &HostConfig, warnings: &mut Vec<String>) -> Result<S
         };
         let bad = || Error::invalid(format!("invalid --security-opt 2: {}", go_quote(option)));
         match key {
-            "label" if value != "disable" && !Path::new("/sys/fs/selinux/enforce").exists() => {
-                warnings.push(format!("SELinux is not active on this host: the label {value} has no effect"))
-            }
-            "label" => {}
+            "label" => security.labels.push(value.to_owned()),
             "apparmor" => security.apparmor = Some(value.to_owned()),
             "seccomp" => security.seccomp = seccomp(value)?,
             "no-new-privileges" => security.no_new_privileges = go_bool(value).ok_or_else(bad)?,
@@ -93,7 +92,7 @@ mod tests {
 
     fn read(options: &[&str]) -> Result<Security> {
         let list = options.iter().map(|o| (*o).to_owned()).collect();
-        super::options(&HostConfig { security_opt: Some(list), ..HostConfig::default() }, &mut Vec::new())
+        super::options(&HostConfig { security_opt: Some(list), ..HostConfig::default() })
     }
 
     #[test]
@@ -101,6 +100,7 @@ mod tests {
         let got = read(&["no-new-privileges", "label=disable", "apparmor=x", "seccomp=unconfined"]).unwrap();
         assert!(got.no_new_privileges);
         assert_eq!(got.apparmor.as_deref(), Some("x"));
+        assert_eq!(got.labels, ["disable"]);
         assert_eq!(got.seccomp, SeccompChoice::Unconfined);
         assert!(!read(&["no-new-privileges=false"]).unwrap().no_new_privileges);
         assert!(read(&["no-new-privileges:true"]).unwrap().no_new_privileges);

@@ -45,6 +45,8 @@ pub(crate) fn container_view() -> ContainerView {
         size_root: None,
         platform: Platform::host(),
         manifest_digest: None,
+        process_label: String::new(),
+        mount_label: String::new(),
     }
 }
 

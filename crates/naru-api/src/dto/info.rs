@@ -155,6 +155,9 @@ impl Info {
             // docker has it first.
             security.insert(0, "name=apparmor".into());
         }
+        if info.selinux {
+            security.push("name=selinux".into());
+        }
         if info.user_namespaces {
             security.push("name=userns".into());
         }

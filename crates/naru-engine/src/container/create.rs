@@ -62,7 +62,10 @@ impl Engine {
             self.volumes.reserve(&id, mounts.iter().map(|m| m.view.name.clone()).collect());
             let (user_namespace, warning) = self.decide_user(&request.host, &mounts, &image)?;
             warnings.extend(warning);
+            let (process_label, mount_label) = self.selinux_labels(&request.host)?;
             let record = Record {
+                process_label,
+                mount_label,
                 id: id.clone(),
                 name: name.clone(),
                 created: clock::now(),
@@ -149,6 +152,7 @@ impl Engine {
         capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged)?;
         privilege_warnings(host, warnings);
         warnings.extend(self.apparmor.warning(host));
+        warnings.extend(self.selinux.warnings(host));
         let policy = host.restart.name.as_str();
         if !matches!(policy, "" | "no" | "always" | "unless-stopped" | "on-failure") {
             return Err(Error::invalid(format!(

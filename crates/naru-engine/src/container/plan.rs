@@ -52,6 +52,7 @@ impl Engine {
         let files = self.files(&record.id, 0);
         let lower = self.images.lower_dirs(&record.image)?;
         let (namespaces, joined) = self.namespaces(&record, sandbox, user)?;
+        self.relabel(&record)?;
         let own_uts = namespaces.uts == Namespace::New;
         // This one file belongs to the host's root, the setting to whoever owns the UTS namespace.
         let mut sysctls = record.host.sysctls.clone();
@@ -73,6 +74,7 @@ impl Engine {
             sysctls,
             cgroup: self.cgroup_plan(&record)?,
             process: self.first_process(&record)?,
+            mount_label: Some(record.mount_label).filter(|label| !label.is_empty()),
         };
         Ok((plan, joined))
     }
@@ -274,6 +276,7 @@ impl Engine {
             oom_score_adj: Some(host.oom_score_adj).filter(|s| *s != 0),
             terminal,
             apparmor_profile: self.apparmor.profile(host, privileged).map(str::to_owned),
+            selinux_label: Some(record.process_label.clone()).filter(|label| !label.is_empty()),
             ..Process::default()
         })
     }

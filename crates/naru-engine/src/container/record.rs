@@ -35,6 +35,12 @@ pub(crate) struct Record {
     /// It has a user namespace of its own, or of a container whose namespaces it joins.
     #[serde(default)]
     pub user_namespace: bool,
+    /// SELinux label of its processes; empty for none.
+    #[serde(default)]
+    pub process_label: String,
+    /// SELinux label of its files; empty for none.
+    #[serde(default)]
+    pub mount_label: String,
     pub state: State,
 }
 

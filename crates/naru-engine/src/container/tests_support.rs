@@ -22,6 +22,8 @@ pub(crate) fn record(id: &str, name: &str) -> Record {
         mounts: Vec::new(),
         networks: BTreeMap::new(),
         user_namespace: false,
+        process_label: String::new(),
+        mount_label: String::new(),
         state: State::default(),
     }
 }

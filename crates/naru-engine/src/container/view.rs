@@ -77,6 +77,8 @@ impl Engine {
             size_root: None,
             platform: record.platform,
             manifest_digest: None,
+            process_label: record.process_label,
+            mount_label: record.mount_label,
             config: record.config,
             host: HostSettings { apparmor: Some(self.apparmor.shown(&record.host)), ..record.host },
             document: record.document,
@@ -132,6 +134,8 @@ fn brief(r: &Record) -> Record {
         mounts: r.mounts.clone(),
         networks: r.networks.clone(),
         user_namespace: r.user_namespace,
+        process_label: String::new(),
+        mount_label: String::new(),
         state: State {
             history: Vec::new(),
             log_lost: naru_log::Lost::default(),

@@ -53,6 +53,7 @@ impl World {
     pub fn plan(&self, script: &str) -> Plan {
         let folder = |name| self.base.join(name);
         Plan {
+            mount_label: None,
             version: PLAN_VERSION,
             id: self.id.clone(),
             rootfs: Rootfs::Overlay {

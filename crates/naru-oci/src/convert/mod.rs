@@ -113,6 +113,7 @@ pub(crate) fn bundle(request: &Request, systemd: bool) -> Result<Converted> {
         namespaces,
         process,
         init: false,
+        mount_label: Some(linux.mount_label.clone()).filter(|label| !label.is_empty()),
     };
     options.root_unmapped = true;
     options.mount_maps = mount_maps;

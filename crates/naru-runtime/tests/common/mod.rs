@@ -59,6 +59,7 @@ impl World {
         std::fs::create_dir_all(self.upper()).unwrap();
         std::fs::create_dir_all(&work).unwrap();
         Plan {
+            mount_label: None,
             version: PLAN_VERSION,
             id: self.name.clone(),
             rootfs: Rootfs::Overlay { lower: vec![self.lower()], upper: self.upper(), work, volatile: true },
