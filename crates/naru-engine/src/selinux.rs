@@ -21,7 +21,7 @@ const CATEGORIES: u16 = 1024;
 /// The level of the files of containers that SELinux does not confine.
 const UNCONFINED_LEVEL: &str = "s0:c1022,c1023";
 /// What no container may take for itself by `z` or `Z`, as docker has it.
-const HOST_FOLDERS: [&str; 22] = [
+const HOST_FOLDERS: [&str; 24] = [
     "/",
     "/bin",
     "/boot",
@@ -44,6 +44,8 @@ const HOST_FOLDERS: [&str; 22] = [
     "/tmp",
     "/usr",
     "/var",
+    "/var/lib",
+    "/var/log",
 ];
 
 /// What the engine knows of SELinux on this host.
@@ -356,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_hosts_folders_are_refused() {
-        for path in ["/", "/usr", "/usr/../etc"] {
+        for path in ["/", "/usr", "/usr/../etc", "/var/lib"] {
             assert!(set(Path::new(path), "u:r:t:s0").unwrap_err().message().contains("is not allowed"));
         }
     }
