@@ -13,6 +13,7 @@ use naru_log::{Log, timestamp};
 use naru_runtime::cgroup::Cgroup;
 use naru_runtime::plan::{Descriptors, Namespace, Namespaces, Process};
 use naru_runtime::{ExecTarget, StartError, Started};
+use naru_sys::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -93,7 +94,9 @@ impl Container {
         let clients = descriptors.zip(attaches).map(connect).collect();
         let record_dir = open_folder(&record_dir)?;
         exits::remove_record(&record_dir).map_err(Error::from)?;
+        fault::point();
         let listener = Listener::bind(open_folder(&run_dir)?)?;
+        fault::point();
         // An engine that came since has found nothing, and looks no more: this start was never answered, so it never was.
         if !wanted() {
             return Err(StartError::system("the engine is gone"));
@@ -105,7 +108,10 @@ impl Container {
         let log = Log::open(&log)?;
         let (stdio, mut ends) = streams::make(Wanted { terminal, input: stdin_open, output: true })?;
         let options = hooks.map(|hooks| hooks.options(&plan.id, &run_dir)).transpose()?.unwrap_or_default();
-        let mut started = naru_runtime::prepare_with(&plan, joined, stdio, options)?.start()?;
+        let prepared = naru_runtime::prepare_with(&plan, joined, stdio, options)?;
+        fault::point();
+        let mut started = prepared.start()?;
+        fault::point();
         if let Some(console) = started.console.take() {
             ends.take_console(console, stdin_open)?;
         }
@@ -247,6 +253,7 @@ impl Container {
         };
         // On a full disk the engine still hears it; one that isn't there will find the container dead.
         let _ = exits::write_record(&self.record_dir, &record, self.volatile);
+        fault::point();
         self.listener = None;
         if let Some(cgroup) = self.cgroup.take() {
             // A group that is held by something unkillable is the engine's to sweep.

@@ -67,7 +67,7 @@ pub fn start_spawner() -> Result<Spawner> {
     let (control, theirs) = stream_pair()?;
     let null = open_null()?;
     let argv = CStringArray::new([c"naru", PERSONALITY, TITLE_ROOM].map(CString::from).into());
-    let envp = CStringArray::new(Vec::new());
+    let envp = CStringArray::new(naru_sys::fault::of_monitors());
     let run = || execute(program.as_fd(), theirs.as_fd(), null.as_fd(), &argv, &envp);
     let Child { pid, .. } = clone3(CloneFlags::CLEAR_SIGHAND, None, run).system("start the spawner")?;
     Ok(Spawner { control, pid: pid.as_raw_nonzero().get() })

@@ -5,6 +5,24 @@
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "NARU_FAULT_AT";
 
+/// The number for monitors: each of them ends at that one of its own.
+#[cfg(debug_assertions)]
+const FOR_MONITORS: &str = "NARU_FAULT_MONITOR_AT";
+
+/// What the environment of the spawner has, and with it that of monitors: their number, in a debug build that has been given one.
+#[cfg(debug_assertions)]
+pub fn of_monitors() -> Vec<std::ffi::CString> {
+    let number = std::env::var(FOR_MONITORS).ok().and_then(|text| text.parse::<u64>().ok());
+    number.and_then(|number| std::ffi::CString::new(format!("{VARIABLE}={number}")).ok()).into_iter().collect()
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn of_monitors() -> Vec<std::ffi::CString> {
+    Vec::new()
+}
+
 /// Stands before every write of state and every call that changes something outside of the process. Ends it, as by SIGKILL, at the number
 /// that the environment gives.
 #[cfg(debug_assertions)]
