@@ -55,6 +55,24 @@ fn every_end_has_its_cause() -> Result<()> {
     let ended =
         told["History"].as_array().and_then(|h| h.last()).map(|f| f["Fact"]["ended"].clone()).unwrap_or_default();
     assert_eq!((&ended["signal"], &ended["asked_signal"]), (&Value::from(9), &Value::from(9)), "{told}");
+    run(
+        "holder",
+        &["-p", "127.0.0.1:18099:80", "-v", "kept:/kept"],
+        &["sh", "-c", "head -c 50000 /dev/zero >/f; echo up; exec sleep 1000"],
+    )?;
+    cli.wait_for_log("holder", "up")?;
+    let told: Value = serde_json::from_str(&naru.ok(["why", "--format", "json", "holder"])?).context("JSON")?;
+    let reason = |topic: &str| told["Reasons"].as_array().into_iter().flatten().find(|r| r["Topic"] == topic).cloned();
+    for (topic, wanted) in [
+        ("state", "runs"),
+        ("port", "holds port 18099 of \"127.0.0.1\" for 80/tcp, because it runs"),
+        ("disk", "holds until it is removed: writable layer 5"),
+        ("disk", "keeps from being pruned: volume kept"),
+    ] {
+        let reason = reason(topic).with_context(|| format!("nothing about {topic} in {told}"))?;
+        assert!(reason["Text"].as_str().is_some_and(|text| text.contains(wanted)), "no {wanted:?} in {reason}");
+        assert!(reason["Time"].as_str().is_some_and(|time| time.starts_with("20")), "no time in {reason}");
+    }
     let said = naru.fails(1, ["why", "nobody"])?;
     assert!(said.contains("No such container: nobody"), "{said}");
     engine.finish()

@@ -60,7 +60,12 @@ fn one(engine: &Engine, at: usize) -> Result<bool> {
         dead |= started.status != 204;
         // Its end has points of its own.
         let killed = http.post(&format!("/containers/{name}/kill"), &Value::Null)?;
-        ensure!([204, 404, 409, 500, 503].contains(&killed.status), "a kill answered {} {}", killed.status, killed.text());
+        ensure!(
+            [204, 404, 409, 500, 503].contains(&killed.status),
+            "a kill answered {} {}",
+            killed.status,
+            killed.text()
+        );
         dead |= killed.status != 204;
         eventually("its end to be known", || ended(&http, name))?;
         let code = http.get(&format!("/containers/{name}/json"))?.json()?["State"]["ExitCode"].take();

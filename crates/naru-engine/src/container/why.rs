@@ -1,8 +1,8 @@
 //! Why a container is as it is: from facts that were kept, each with its time and its cause.
 
 use super::history::Fact;
-use super::restart_policy;
-use crate::types::{Status, UnixNanos};
+use super::{ResolvedMount, restart_policy};
+use crate::types::{ContainerView, Status, UnixNanos};
 use crate::{Engine, clock};
 use naru_base::size::human_size;
 use naru_base::{Id, Result};
@@ -83,16 +83,36 @@ impl Engine {
         }
         for (port, bindings) in view.ports.iter().filter(|_| record.state.has_process()) {
             for binding in bindings {
-                say(0, "port", format!("holds port {} of {:?} for {port}", binding.host_port, binding.host_ip));
+                // While it runs, and no longer.
+                let text =
+                    format!("holds port {} of {:?} for {port}, because it runs", binding.host_port, binding.host_ip);
+                say(view.started_at, "port", text);
             }
         }
         if view.log_lost.records > 0 {
             let naru_log::Lost { records, at, reason } = &view.log_lost;
             say(*at, "log", format!("{records} records of its output are in no log: {reason}"));
         }
-        let (layer, log) = (crate::disk::usage(&view.files.upper), log_size(&view.files.log));
-        say(0, "disk", format!("writable layer {}, log {}", human_size(layer as f64), human_size(log as f64)));
+        say(view.created, "disk", self.disk_sentence(&view, &record.mounts));
         Ok(Why { id: record.id, name: record.name, status: view.status, lines, history: record.state.history })
+    }
+}
+
+impl Engine {
+    /// What of the disk it holds, and until when.
+    fn disk_sentence(&self, view: &ContainerView, mounts: &[ResolvedMount]) -> String {
+        let (layer, log) = (crate::disk::usage(&view.files.upper), log_size(&view.files.log));
+        let (layer, log) = (human_size(layer as f64), human_size(log as f64));
+        let mut text = format!(
+            "holds until it is removed: writable layer {layer}, log {log}, and the layers of its image {}",
+            view.config.image
+        );
+        let volumes: Vec<&str> =
+            mounts.iter().filter(|m| m.view.kind == "volume").map(|m| m.view.name.as_str()).collect();
+        if !volumes.is_empty() {
+            text.push_str(&format!("; keeps from being pruned: volume {}", volumes.join(", ")));
+        }
+        text
     }
 }
 
