@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use naru_testkit::{Engine, EngineOptions, Target, eventually};
 use naru_tests::only_naru;
 
@@ -71,6 +71,40 @@ fn an_exit_meanwhile_is_not_lost() -> Result<()> {
         assert!(cli.ok(["logs", "one"])?.contains("last words"));
     }
     assert_ne!(cli.inspect("one", "{{.State.FinishedAt}}")?, "0001-01-01T00:00:00Z");
+    engine.finish()
+}
+
+#[test]
+fn a_clock_that_was_set_back_loses_no_exit() -> Result<()> {
+    if only_naru("its record on the disk is changed") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let folder = engine.scratch("clock")?;
+    let cli = engine.cli();
+    let (mount, go) = (format!("{}:/b", folder.display()), folder.join("go"));
+    let script = "until [ -e /b/go ]; do sleep 0.02; done; exit 7";
+    fs::write(&go, "")?;
+    cli.run(["run", "--name", "one", "-v", &mount, "busybox", "sh", "-c", script])?;
+    fs::remove_file(&go)?;
+    cli.ok(["start", "one"])?;
+    let (pid, id) = (cli.inspect("one", "{{.State.Pid}}")?, cli.inspect("one", "{{.Id}}")?);
+    engine.kill()?;
+    // As if its first run had ended an hour from now.
+    let path = engine.data_root().join("containers").join(id).join("config.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+    let ended = &mut record["record"]["state"]["finished_at"];
+    *ended = (ended.as_i64().context("the end of its first run")? + 3_600_000_000_000).into();
+    fs::write(&path, record.to_string())?;
+    fs::write(&go, "")?;
+    let world = engine.world();
+    eventually("the container to end without its engine", || {
+        let there = world.command("test").args(["-e", &format!("/proc/{pid}")]).status()?.success();
+        ensure!(!there, "process {pid} is there");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    engine.launch()?;
+    cli.wait_for("one", "{{.State.Status}} {{.State.ExitCode}}", "exited 7")?;
     engine.finish()
 }
 

@@ -109,13 +109,15 @@ impl Engine {
             return Ok(());
         }
         let this_boot = container.read(|r| r.state.boot_id == self.boot_id);
-        let record =
-            self.read_exit_record(&container.id).filter(|e| e.finished_at > finished_at).unwrap_or(ExitRecord {
-                exit_code: if this_boot { 137 } else { LOST },
-                finished_at: crate::clock::now(),
-                unseen: true,
-                ..ExitRecord::default()
-            });
+        // The monitor of a run removes the record of the one before. A power cut may bring that back, and a clock that was set back makes a new
+        // one look older.
+        let of_this_run = |e: &ExitRecord| this_boot || e.finished_at > finished_at;
+        let record = self.read_exit_record(&container.id).filter(of_this_run).unwrap_or(ExitRecord {
+            exit_code: if this_boot { 137 } else { LOST },
+            finished_at: crate::clock::now(),
+            unseen: true,
+            ..ExitRecord::default()
+        });
         if this_boot {
             self.kill_remains(container);
         }
