@@ -70,13 +70,23 @@ fn load_says_what_came() -> Result<()> {
 
 #[test]
 fn load_takes_compressed_archives() -> Result<()> {
-    let (cli, tag) = (cli()?, format!("{}:v1", unique("gz")));
-    let archive = image::archive(&tag, &[Tar::new().file("x", 0o644, tag.as_bytes()).finish()], &json!({}));
-    let file = shared()?.scratch("gz")?.join("a.tar");
-    fs::write(&file, &archive)?;
-    ensure!(Command::new("gzip").arg(&file).status()?.success());
-    cli.ok(["load", "-i", &file.with_extension("tar.gz").display().to_string()])?;
-    cli.ok(["rmi", &tag])?;
+    let cli = cli()?;
+    for (program, ending) in [("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz")] {
+        let tag = format!("{}:v1", unique(ending));
+        let archive = image::archive(&tag, &[Tar::new().file("x", 0o644, tag.as_bytes()).finish()], &json!({}));
+        let file = shared()?.scratch(ending)?.join("a.tar");
+        fs::write(&file, &archive)?;
+        ensure!(Command::new(program).arg(&file).status()?.success());
+        let packed = file.with_extension(format!("tar.{ending}")).display().to_string();
+        cli.ok(["load", "-i", &packed])?;
+        cli.ok(["rmi", &tag])?;
+        // The same file as a root file system.
+        cli.ok(["import", &packed, &tag])?;
+        let id = cli.ok(["create", &tag, "nothing"])?;
+        assert!(!cli.ok(["cp", &format!("{id}:/manifest.json"), "-"])?.is_empty());
+        cli.ok(["rm", &id])?;
+        cli.ok(["rmi", &tag])?;
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::tar::{Error, Result};
 use flate2::{Decompress, FlushDecompress, Status};
+use liblzma::stream::{Action, CONCATENATED, Status as XzStatus, Stream as Xz};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 /// The size of the buffer that decompressed bytes are handed on in.
@@ -10,6 +11,13 @@ pub const BUFFER: usize = 256 << 10;
 const MAGIC: usize = 6;
 /// The window bits of a gzip stream (RFC 1952 allows only deflate with 32 KiB).
 const GZIP_WINDOW: u8 = 15;
+
+/// What an xz stream may ask for, in bytes: twice what `xz -9` needs.
+const XZ_MEMORY: u64 = 128 << 20;
+/// What xz and bzip2 may make, in bytes, however little they came from.
+const RATIO_FREE: u64 = 4 << 30;
+/// And beyond that, for each compressed byte: bzip2 makes 10 MB of 50 bytes, which no real archive needs.
+const RATIO_LIMIT: u64 = 200;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,22 +28,21 @@ pub enum Compression {
     Gzip,
     /// Zstandard, of one or more frames.
     Zstd,
+    /// xz, of one or more streams, with padding.
+    Xz,
+    /// bzip2, of one or more streams.
+    Bzip2,
 }
 
 impl Compression {
     /// What `head`, the first bytes of a stream, says.
-    ///
-    /// # Errors
-    /// For xz and bzip2, which are known but not supported.
-    pub fn detect(head: &[u8]) -> Result<Self> {
-        let unsupported =
-            |name| Err(Error::Unsupported(format!("{name} compression is not supported (gzip, zstd and none are)")));
+    pub fn detect(head: &[u8]) -> Self {
         match head {
-            [0x1f, 0x8b, 0x08, ..] => Ok(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
-            [b'B', b'Z', b'h', ..] => unsupported("bzip2"),
-            _ => Ok(Self::None),
+            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            _ => Self::None,
         }
     }
 }
@@ -55,6 +62,30 @@ enum State {
         decoder: Decoder<'static>,
         in_frame: bool,
     },
+    Xz(Xz, Ratio),
+    Bzip2(Bzip2, Ratio),
+}
+
+struct Bzip2 {
+    decoder: bzip2::Decompress,
+    in_stream: bool,
+}
+
+/// What came and what was made of it, in bytes.
+#[derive(Default)]
+struct Ratio {
+    taken: u64,
+    made: u64,
+}
+
+impl Ratio {
+    fn hand_on(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<()> {
+        self.made += bytes.len() as u64;
+        if self.made > RATIO_FREE.max(self.taken.saturating_mul(RATIO_LIMIT)) {
+            return Err(Error::Limit(format!("more than {RATIO_LIMIT} times the size of its compressed form")));
+        }
+        if bytes.is_empty() { Ok(()) } else { output.take(bytes) }
+    }
 }
 
 struct Gzip {
@@ -119,6 +150,8 @@ impl Decompressor {
             self.start(output)?;
         }
         match self.state {
+            State::Xz(mut xz, mut ratio) => finish_xz(&mut xz, &mut ratio, &mut self.out, output),
+            State::Bzip2(Bzip2 { in_stream: true, .. }, _) => Err(Error::Malformed("bzip2 stream is cut short".into())),
             State::Gzip(Gzip { between: Between::Inside, .. }) => {
                 Err(Error::Malformed("gzip stream is cut short".into()))
             }
@@ -129,7 +162,7 @@ impl Decompressor {
 
     fn start(&mut self, output: &mut impl Output) -> Result<()> {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Plain) else { return Ok(()) };
-        match Compression::detect(&head)? {
+        match Compression::detect(&head) {
             Compression::None => {}
             Compression::Gzip => {
                 self.out = vec![0; BUFFER];
@@ -139,6 +172,16 @@ impl Decompressor {
                 self.out = vec![0; BUFFER];
                 let decoder = Decoder::new().map_err(|e| Error::Malformed(format!("zstd: {e}")))?;
                 self.state = State::Zstd { decoder, in_frame: false };
+            }
+            Compression::Xz => {
+                self.out = vec![0; BUFFER];
+                let xz = Xz::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(|e| xz_error(&e))?;
+                self.state = State::Xz(xz, Ratio::default());
+            }
+            Compression::Bzip2 => {
+                self.out = vec![0; BUFFER];
+                let bzip2 = Bzip2 { decoder: bzip2::Decompress::new(false), in_stream: false };
+                self.state = State::Bzip2(bzip2, Ratio::default());
             }
         }
         self.run(&head, output)
@@ -151,6 +194,8 @@ impl Decompressor {
             State::Plain => output.take(input),
             State::Gzip(gzip) => gzip.run(input, &mut self.out, output),
             State::Zstd { decoder, in_frame } => run_zstd(decoder, in_frame, input, &mut self.out, output),
+            State::Xz(xz, ratio) => run_xz(xz, ratio, input, &mut self.out, output),
+            State::Bzip2(bzip2, ratio) => bzip2.run(ratio, input, &mut self.out, output),
         }
     }
 }
@@ -221,6 +266,79 @@ fn run_zstd(
     }
 }
 
+/// How far a step of a decoder came: what it took in, what it made.
+fn progress(before: (u64, u64), after: (u64, u64)) -> (usize, usize) {
+    let step = |a: u64, b: u64| usize::try_from(b.saturating_sub(a)).unwrap_or(0);
+    (step(before.0, after.0), step(before.1, after.1))
+}
+
+fn xz_error(e: &liblzma::stream::Error) -> Error {
+    match e {
+        liblzma::stream::Error::MemLimit => {
+            Error::Limit(format!("its xz stream needs more than {} MiB of memory to be read", XZ_MEMORY >> 20))
+        }
+        e => Error::Malformed(format!("xz: {e}")),
+    }
+}
+
+fn run_xz(xz: &mut Xz, ratio: &mut Ratio, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
+    ratio.taken += input.len() as u64;
+    while !input.is_empty() {
+        // What fills the buffer may have more behind it, which the next step or the end asks for.
+        let before = (xz.total_in(), xz.total_out());
+        xz.process(input, out, Action::Run).map_err(|e| xz_error(&e))?;
+        let (consumed, produced) = progress(before, (xz.total_in(), xz.total_out()));
+        if consumed == 0 && produced == 0 {
+            return Err(Error::Malformed("xz: no progress".into()));
+        }
+        input = &input[consumed..];
+        ratio.hand_on(&out[..produced], output)?;
+    }
+    Ok(())
+}
+
+fn finish_xz(xz: &mut Xz, ratio: &mut Ratio, out: &mut [u8], output: &mut impl Output) -> Result<()> {
+    loop {
+        let before = (xz.total_in(), xz.total_out());
+        let cut = || Error::Malformed("xz stream is cut short".into());
+        let status = xz.process(&[], out, Action::Finish).map_err(|_| cut())?;
+        let (_, produced) = progress(before, (xz.total_in(), xz.total_out()));
+        ratio.hand_on(&out[..produced], output)?;
+        match status {
+            XzStatus::StreamEnd => return Ok(()),
+            _ if produced == 0 => return Err(cut()),
+            _ => {}
+        }
+    }
+}
+
+impl Bzip2 {
+    fn run(&mut self, ratio: &mut Ratio, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
+        ratio.taken += input.len() as u64;
+        loop {
+            if !self.in_stream {
+                if input.is_empty() {
+                    return Ok(());
+                }
+                self.decoder = bzip2::Decompress::new(false);
+                self.in_stream = true;
+            }
+            let before = (self.decoder.total_in(), self.decoder.total_out());
+            let status = self.decoder.decompress(input, out).map_err(|e| Error::Malformed(format!("bzip2: {e}")))?;
+            let (consumed, produced) = progress(before, (self.decoder.total_in(), self.decoder.total_out()));
+            input = &input[consumed..];
+            ratio.hand_on(&out[..produced], output)?;
+            match status {
+                bzip2::Status::StreamEnd => self.in_stream = false,
+                bzip2::Status::MemNeeded => return Err(Error::Malformed("bzip2: out of memory".into())),
+                _ if input.is_empty() && produced < out.len() => return Ok(()),
+                _ if consumed == 0 && produced == 0 => return Err(Error::Malformed("bzip2: no progress".into())),
+                _ => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +346,18 @@ mod tests {
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
@@ -256,16 +386,23 @@ mod tests {
         let (a, b) = sample.split_at(1_000_001);
         let gz = [gzip(a), gzip(b), gzip(b"")].concat();
         let zst = [zstd::encode_all(a, 1).unwrap(), zstd::encode_all(b, 3).unwrap()].concat();
+        let two_xz = [xz(a), vec![0; 8], xz(b), xz(b"")].concat();
+        let two_bz = [bz(a), bz(b), bz(b"")].concat();
         let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zst].concat();
         for step in [1 << 20, 70_000, 777] {
             assert!(unpack(&gz, step).unwrap() == sample, "gzip {step}");
             assert!(unpack(&zst, step).unwrap() == sample, "zstd {step}");
+            assert!(unpack(&two_xz, step).unwrap() == sample, "xz {step}");
+            assert!(unpack(&two_bz, step).unwrap() == sample, "bzip2 {step}");
             assert!(unpack(&skippable, step).unwrap() == sample, "skippable {step}");
             assert!(unpack(&sample, step).unwrap() == sample, "plain {step}");
         }
         let small = gzip(b"hello");
         assert_eq!(unpack(&small, 1).unwrap(), b"hello");
         assert_eq!(unpack(&[&small[..], &[0; 700]].concat(), 50).unwrap(), b"hello");
+        for one in [xz(b"hello"), bz(b"hello")] {
+            assert_eq!(unpack(&one, 1).unwrap(), b"hello");
+        }
         assert_eq!(unpack(b"", 1).unwrap(), b"");
         assert_eq!(unpack(b"abc", 1).unwrap(), b"abc");
     }
@@ -282,7 +419,39 @@ mod tests {
         wrong[crc] ^= 1;
         assert!(unpack(&wrong, 4096).is_err(), "gzip checksum");
         assert!(unpack(&[&gz[..], b"garbage"].concat(), 4096).is_err(), "gzip trailer");
-        assert!(unpack(b"\xfd7zXZ\0rest", 4096).unwrap_err().to_string().contains("xz"));
-        assert!(unpack(b"BZh91AY", 4096).unwrap_err().to_string().contains("bzip2"));
+        for (name, good) in [("xz", xz(&sample)), ("bzip2", bz(&sample))] {
+            for cut in [good.len() - 1, good.len() / 2, 7] {
+                assert!(unpack(&good[..cut], 4096).unwrap_err().to_string().contains(name), "{name} cut at {cut}");
+            }
+            let mut wrong = good.clone();
+            wrong[good.len() / 2] ^= 1;
+            assert!(unpack(&wrong, 4096).unwrap_err().to_string().contains(name), "{name} damaged");
+            assert!(unpack(&[&good[..], b"garbage"].concat(), 4096).is_err(), "{name} trailer");
+        }
+    }
+
+    #[test]
+    fn xz_and_bzip2_have_budgets() {
+        let mut ratio = Ratio { taken: 1 << 20, made: RATIO_FREE };
+        let mut output = |_: &[u8]| -> Result<()> { Ok(()) };
+        assert!(matches!(ratio.hand_on(&[0], &mut output), Err(Error::Limit(_))));
+        let mut ratio = Ratio { taken: 1 << 30, made: RATIO_FREE };
+        ratio.hand_on(&[0], &mut output).unwrap();
+        // A dictionary of 1 GiB, announced by a stream of some bytes.
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(1 << 20);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = Xz::new_stream_encoder(&filters, liblzma::stream::Check::None).unwrap();
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(b"hello").unwrap();
+        let mut bytes = encoder.finish().unwrap();
+        // The block's header: size, flags, LZMA2's id, length of its properties, the dictionary's size, padding, CRC32.
+        assert_eq!(bytes[12..16], [2, 0, 0x21, 1]);
+        bytes[16] = 36;
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[12..20]);
+        bytes[20..24].copy_from_slice(&crc.sum().to_le_bytes());
+        assert!(unpack(&bytes, 10).unwrap_err().to_string().contains("memory"), "a large dictionary");
     }
 }

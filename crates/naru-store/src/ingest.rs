@@ -188,6 +188,15 @@ pub struct LayerIngest {
     resumed: u64,
     /// The blob is one of the store's already, under a second name.
     lent: bool,
+    /// Around a blob whose digest is not known before.
+    outer: Option<Outer>,
+}
+
+/// A compression that layers don't have in any registry (xz, bzip2): taken off, the blob is the plain archive.
+enum Outer {
+    /// The first bytes, too few to tell.
+    Head(Vec<u8>),
+    Around(Box<Decompressor>),
 }
 
 impl LayerIngest {
@@ -214,7 +223,9 @@ impl LayerIngest {
     /// Takes in a layer whose digest is not known before; it can't be resumed.
     pub(crate) fn begin_unknown(store: &Arc<Inner>) -> Result<Self> {
         let work = Work::new(store, store.fresh_name())?;
-        Self::with_work(work, Lease::new(store), None)
+        let mut ingest = Self::with_work(work, Lease::new(store), None)?;
+        ingest.outer = Some(Outer::Head(Vec::new()));
+        Ok(ingest)
     }
 
     fn with_work(work: Work, lease: Lease, expected: Option<Descriptor>) -> Result<Self> {
@@ -225,7 +236,7 @@ impl LayerIngest {
             decompressor: Decompressor::default(),
             unpacker: Unpacker::new(work.make_layer()?, work.policy()),
         };
-        Ok(Self { work, lease, blob, expected, pipeline, resumed: 0, lent: false })
+        Ok(Self { work, lease, blob, expected, pipeline, resumed: 0, lent: false, outer: None })
     }
 
     /// Feeds what an earlier ingest received.
@@ -263,6 +274,40 @@ impl LayerIngest {
     /// When the blob is longer than announced, is no layer, or the disk is full. The ingest is over then: drop it. What
     /// can be resumed is kept.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self.outer.take() {
+            None => self.append(bytes),
+            Some(Outer::Head(mut head)) => {
+                head.extend_from_slice(bytes);
+                if head.len() < MAGIC {
+                    self.outer = Some(Outer::Head(head));
+                    return Ok(());
+                }
+                match Compression::detect(&head) {
+                    Compression::Xz | Compression::Bzip2 => self.take_off(Box::default(), &head),
+                    _ => self.append(&head),
+                }
+            }
+            Some(Outer::Around(decompressor)) => self.take_off(decompressor, bytes),
+        }
+    }
+
+    fn take_off(&mut self, mut outer: Box<Decompressor>, bytes: &[u8]) -> Result<()> {
+        outer.push(bytes, &mut |plain: &[u8]| Ok(self.append(plain)?)).map_err(Error::from)?;
+        self.outer = Some(Outer::Around(outer));
+        Ok(())
+    }
+
+    fn end_outer(&mut self) -> Result<()> {
+        match self.outer.take() {
+            None => Ok(()),
+            Some(Outer::Head(head)) => self.append(&head),
+            Some(Outer::Around(outer)) => {
+                outer.finish(&mut |plain: &[u8]| Ok(self.append(plain)?)).map_err(Error::from)
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(expected) = &self.expected
             && self.received() + bytes.len() as u64 > expected.size
         {
@@ -297,7 +342,8 @@ impl LayerIngest {
     /// # Errors
     /// When size, digest or diff id are not what they must be, or the stream is cut short. Nothing is kept of a blob that
     /// is complete and wrong.
-    pub fn finish(self, diff_id: Option<&Digest>) -> Result<UnpackedLayer> {
+    pub fn finish(mut self, diff_id: Option<&Digest>) -> Result<UnpackedLayer> {
+        self.end_outer()?;
         let received = self.received();
         if let Some(expected) = &self.expected
             && received < expected.size
@@ -342,11 +388,14 @@ impl LayerIngest {
 
 /// The media type of a layer that begins with `head`.
 fn layer_type(head: &[u8]) -> Result<&'static str> {
-    Ok(match Compression::detect(head).map_err(Error::from)? {
-        Compression::None => media_type::OCI_LAYER,
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-    })
+    match Compression::detect(head) {
+        Compression::None => Ok(media_type::OCI_LAYER),
+        Compression::Gzip => Ok(media_type::OCI_LAYER_GZIP),
+        Compression::Zstd => Ok(media_type::OCI_LAYER_ZSTD),
+        Compression::Xz | Compression::Bzip2 => {
+            Err(Error::invalid("a layer compressed with xz or bzip2 has no media type: compress it with gzip or zstd"))
+        }
+    }
 }
 
 /// A verified layer that has no place in a chain yet. Dropped before that, its files are removed; its blob stays.

@@ -202,6 +202,29 @@ fn import_makes_an_image_of_one_layer() {
     assert_eq!(manifest.layers[0].media_type, media_type::OCI_LAYER_GZIP);
 }
 
+/// What no media type of layers names is taken off: the layer is the plain archive, in an import and in docker's archive.
+#[test]
+fn xz_and_bzip2_are_taken_off() {
+    let scratch = Scratch::new("xz");
+    let store = scratch.store();
+    let tar = Archive::new().dir("bin").file("bin/sh", "#").bytes();
+    for program in ["xz", "bzip2"] {
+        let file = scratch.join(program);
+        std::fs::write(&file, &tar).unwrap();
+        run(program, &["--keep", "--force", &file.display().to_string()]);
+        let ending = if program == "xz" { "xz" } else { "bz2" };
+        let packed = std::fs::read(scratch.join(&format!("{program}.{ending}"))).unwrap();
+        let base = ImageConfig { architecture: "amd64".into(), os: "linux".into(), ..ImageConfig::default() };
+        let step = History { comment: program.into(), ..History::default() };
+        let image = store.import(&packed[..], base.clone(), step.clone()).unwrap();
+        assert_eq!(image.config.rootfs.diff_ids, [digest_of(&tar)]);
+        let (manifest, _, _) = store.manifest(&image).unwrap();
+        assert_eq!(manifest.layers[0].media_type, media_type::OCI_LAYER);
+        assert_eq!(manifest.layers[0].digest, digest_of(&tar));
+        assert!(store.import(&packed[..packed.len() - 9], base, step).is_err(), "{program} cut short");
+    }
+}
+
 #[test]
 fn the_index_survives_and_what_nothing_needs_goes() {
     let scratch = Scratch::new("index");
