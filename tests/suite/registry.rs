@@ -242,6 +242,29 @@ fn shared_layers_are_fetched_once() -> Result<()> {
 }
 
 #[test]
+fn layers_are_pushed_side_by_side() -> Result<()> {
+    const LAYERS: usize = 5;
+    let (cli, registry) = setup()?;
+    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
+    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let reference = format!("{}/{}:1", proxy.address(), unique("beside"));
+    let layer = |n: usize| Tar::new().file(&format!("file{n}"), 0o644, format!("{reference} {n}").as_bytes()).finish();
+    let layers: Vec<_> = (0..LAYERS).map(layer).collect();
+    shared()?.load(&image::archive(&reference, &layers, &json!({})))?;
+    proxy.set(Fault::Together(LAYERS))?;
+    let said = cli.ok(["push", &reference])?;
+    assert_eq!(said.matches(": Pushed").count(), LAYERS, "{said}");
+    assert!(said.contains("digest: sha256:"), "{said}");
+    assert!(proxy.served() >= LAYERS, "one waited for another: {}", proxy.served());
+    // All of it is there.
+    cli.ok(["rmi", &reference])?;
+    cli.ok(["pull", &reference])?;
+    assert_eq!(cli.inspect(&reference, "{{len .RootFS.Layers}}")?, LAYERS.to_string());
+    cli.ok(["rmi", &reference])?;
+    Ok(())
+}
+
+#[test]
 fn an_interrupted_pull_resumes() -> Result<()> {
     let (cli, registry) = setup()?;
     let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -22,6 +23,8 @@ pub enum Fault {
     Cut(usize),
     /// Half of the blob comes; the rest when another fault, or none, is set.
     Hold,
+    /// An upload may begin when so many have been asked for. What waits in vain for a minute is let through, and not counted as served.
+    Together(usize),
 }
 
 /// A proxy in front of a registry, in the same network namespace.
@@ -82,7 +85,7 @@ impl Faults {
         self.state.ranges.load(Ordering::SeqCst)
     }
 
-    /// How many large blobs were asked for so far.
+    /// How many large blobs were asked for so far, and how many uploads began together.
     pub fn served(&self) -> usize {
         self.state.served.load(Ordering::SeqCst)
     }
@@ -103,6 +106,9 @@ impl State {
         from_client.read_exact(&mut body)?;
         let has_range = request.iter().any(|line| line.to_ascii_lowercase().starts_with("range:"));
 
+        if request[0].starts_with("POST") && request[0].contains("/blobs/uploads/") {
+            self.wait_for_company()?;
+        }
         let mut upstream = TcpStream::connect(("127.0.0.1", self.upstream)).context("the registry behind the proxy")?;
         upstream.write_all(head.as_bytes())?;
         upstream.write_all(&body)?;
@@ -120,11 +126,27 @@ impl State {
         write_answer(&mut client, &answer, content.len(), &content)
     }
 
+    fn wait_for_company(&self) -> Result<()> {
+        let Fault::Together(wanted) = *self.fault.lock().map_err(|_| anyhow!("the proxy panicked"))? else {
+            return Ok(());
+        };
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+        let begin = Instant::now();
+        while self.cuts.load(Ordering::SeqCst) < wanted {
+            if self.stop.load(Ordering::SeqCst) || begin.elapsed() > Duration::from_secs(60) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.served.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn answer_blob(&self, client: &mut TcpStream, answer: &[String], mut content: Vec<u8>) -> Result<()> {
         let fault = *self.fault.lock().map_err(|_| anyhow!("the proxy panicked"))?;
         let length = content.len();
         match fault {
-            Fault::None => write_answer(client, answer, length, &content),
+            Fault::None | Fault::Together(_) => write_answer(client, answer, length, &content),
             Fault::WrongByte => {
                 content[length / 2] ^= 0xff;
                 write_answer(client, answer, length, &content)
@@ -141,7 +163,7 @@ impl State {
                     if self.stop.load(Ordering::SeqCst) {
                         return Ok(());
                     }
-                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
                 client.write_all(&content[length / 2..]).context("the rest")
             }

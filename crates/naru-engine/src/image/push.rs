@@ -1,17 +1,24 @@
-//! Pushing: layers and configuration as they are stored, then the manifest.
+//! Pushing: layers side by side and the configuration, as they are stored, then the manifest.
 
 use super::pull::tell;
 use crate::Engine;
 use crate::types::{Auth, Progress, ProgressSink};
+use naru_base::error::Context as _;
 use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_registry::{BlobSource, Scope, Session};
 use naru_store::spec::Descriptor;
 use naru_store::{Image, ImageIndex, Store};
+use std::collections::HashSet;
 use std::io::{self, Seek as _, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Layers sent at once (docker's number).
+const AT_ONCE: usize = 5;
 
 /// How many repositories are tried for a blob that one of them may have.
 const MOUNT_TRIES: usize = 3;
@@ -80,7 +87,7 @@ impl Engine {
     }
 
     async fn push_parcel(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         name: &Reference,
         parcel: &Parcel,
@@ -121,7 +128,7 @@ impl Engine {
 
     /// Sends one image; under its digest alone when there is no tag for it.
     async fn push_one(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         name: &Reference,
         image: &Image,
@@ -132,20 +139,10 @@ impl Engine {
         for layer in &manifest.layers {
             tell(progress, Some(layer.digest.short().to_owned()), "Preparing".into());
         }
-        for layer in &manifest.layers {
-            let id = layer.digest.short().to_owned();
-            if session.blob_exists(&layer.digest).await?.is_some() {
-                tell(progress, Some(id), "Layer already exists".into());
-                continue;
-            }
-            if let Some(from) = self.mount(session, name, &layer.digest).await {
-                tell(progress, Some(id), format!("Mounted from {}", from.path()));
-                continue;
-            }
-            self.upload(session, &layer.digest, layer.size, Some(progress)).await?;
-            tell(progress, Some(id), "Pushed".into());
-        }
-        if session.blob_exists(&manifest.config.digest).await?.is_none() {
+        // Asked first, and alone: what this logs in with serves all layers.
+        let known = session.blob_exists(&manifest.config.digest).await?.is_some();
+        self.push_layers(session, name, &manifest.layers, progress).await?;
+        if !known {
             self.upload(session, &manifest.config.digest, manifest.config.size, None).await?;
         }
         let size = bytes.len();
@@ -158,6 +155,55 @@ impl Engine {
         self.images.store.add_digest(&image.id, &name.repository(), &digest)?;
         self.pushed(name, &image.id, tag, &digest, size, progress);
         Ok(Some(Descriptor::new(&media_type, digest, size as u64)))
+    }
+
+    /// Sends the layers that the registry doesn't have. The first failure ends the others.
+    async fn push_layers(
+        self: &Arc<Self>,
+        session: &Session,
+        name: &Reference,
+        layers: &[Descriptor],
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let mut seen = HashSet::new();
+        let mut sending = JoinSet::new();
+        for layer in layers.iter().filter(|layer| seen.insert(&layer.digest)) {
+            let (engine, session, name, layer) = (Arc::clone(self), session.clone(), name.clone(), layer.clone());
+            let (progress, permits) = (progress.clone(), Arc::clone(&permits));
+            sending.spawn(async move {
+                let id = Some(layer.digest.short().to_owned());
+                if permits.available_permits() == 0 {
+                    tell(&progress, id.clone(), "Waiting".into());
+                }
+                let _permit = permits.acquire().await.system("the push was ended")?;
+                let done = engine.push_layer(&session, &name, &layer, &progress).await?;
+                tell(&progress, id, done);
+                Ok::<_, Error>(())
+            });
+        }
+        while let Some(end) = sending.join_next().await {
+            end.map_err(|e| Error::system(format!("the push was broken off: {e}")))??;
+        }
+        Ok(())
+    }
+
+    /// Sees that the registry has a layer; what was done for it.
+    async fn push_layer(
+        &self,
+        session: &Session,
+        name: &Reference,
+        layer: &Descriptor,
+        progress: &ProgressSink,
+    ) -> Result<String> {
+        if session.blob_exists(&layer.digest).await?.is_some() {
+            return Ok("Layer already exists".into());
+        }
+        if let Some(from) = self.mount(session, name, &layer.digest).await {
+            return Ok(format!("Mounted from {}", from.path()));
+        }
+        self.upload(session, &layer.digest, layer.size, Some(progress)).await?;
+        Ok("Pushed".into())
     }
 
     /// Has the registry take the blob from another of its repositories, which then needs no upload.
