@@ -25,6 +25,12 @@ impl Row {
         self
     }
 
+    /// With a placeholder, when `format` has a use for it: what costs something is then not made for nothing in a long list.
+    #[must_use]
+    pub fn with_wanted<T: Into<String>>(self, format: &Format<'_>, name: &str, value: impl FnOnce() -> T) -> Self {
+        if format.may_use(name) { self.with(name, value()) } else { self }
+    }
+
     /// With a placeholder that is no text.
     #[must_use]
     pub fn with_value(mut self, name: &str, value: Value) -> Self {
@@ -68,6 +74,8 @@ pub struct Format<'a> {
     listing: &'a Listing<'a>,
     template: String,
     is_table: bool,
+    /// A row is used other than by the names of its placeholders.
+    takes_rows: bool,
     parsed: Parsed,
 }
 
@@ -90,12 +98,18 @@ impl<'a> Format<'a> {
             },
         };
         let parsed = Parsed::new("", &template).map_err(|e| failure("parse", e))?;
-        Ok(Self { listing, template, is_table, parsed })
+        let takes_rows = takes_rows(&template);
+        Ok(Self { listing, template, is_table, takes_rows, parsed })
     }
 
     /// Whether the template mentions a placeholder.
     pub fn mentions(&self, name: &str) -> bool {
         self.template.contains(name)
+    }
+
+    /// Whether the template may come to use a placeholder: it has the word somewhere, or takes a row as a whole (`.`, `$`).
+    pub fn may_use(&self, name: &str) -> bool {
+        self.takes_rows || self.template.contains(name)
     }
 
     /// Prints `rows`.
@@ -150,6 +164,12 @@ impl<'a> Format<'a> {
     }
 }
 
+/// Whether there is a `$`, or a dot that no name follows.
+fn takes_rows(template: &str) -> bool {
+    let is_bare = |(at, _): (usize, &str)| !template[at + 1..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    template.contains('$') || template.match_indices('.').any(is_bare)
+}
+
 fn raw_quiet(listing: &Listing<'_>) -> String {
     listing.raw.lines().next().unwrap_or_default().to_owned()
 }
@@ -193,6 +213,23 @@ mod tests {
             ("{{.ID}}\\n", false, "1\n\n"),
         ] {
             assert_eq!(render(format, quiet).unwrap(), text, "{format}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_used() {
+        for (format, id, name) in [
+            ("", true, true),
+            ("{{.ID}}", true, false),
+            ("table {{.Name | upper}}", false, true),
+            ("{{index . \"ID\"}}", true, true),
+            ("json", true, true),
+            ("{{json .}}", true, true),
+            ("{{$.ID}}", true, true),
+            ("{{range $k, $v := .}}{{$k}}{{end}}", true, true),
+        ] {
+            let format = Format::new(&LISTING, format, false).unwrap();
+            assert_eq!((format.may_use("ID"), format.may_use("Name")), (id, name), "{}", format.template);
         }
     }
 

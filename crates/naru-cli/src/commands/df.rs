@@ -156,7 +156,8 @@ fn details(context: &mut Context, usage: &DiskUsage) -> Outcome {
     let rows = usage.images.iter().flat_map(|i| images::rows(i, false, false, now));
     Format::new(&IMAGES, "", false)?.print(printer, rows)?;
     printer.raw(b"\nContainers space usage:\n\n")?;
-    Format::new(&CONTAINERS, "", false)?.print(printer, usage.containers.iter().map(|c| ps::row(c, false, now)))?;
+    let format = Format::new(&CONTAINERS, "", false)?;
+    format.print(printer, usage.containers.iter().map(|c| ps::row(c, &format, false, now)))?;
     printer.raw(b"\nLocal Volumes space usage:\n\n")?;
     Format::new(&VOLUMES, "", false)?.print(printer, usage.volumes.iter().map(volume::row))?;
     let total: i64 = usage.build_cache.iter().filter(|c| !c.shared).map(|c| c.size).sum();

@@ -6,7 +6,7 @@ use crate::failure::Outcome;
 use crate::flag::Matches;
 use crate::format::{Format, Listing, Row};
 use crate::tabwriter::ellipsis;
-use crate::types::{Container, Port};
+use crate::types::{Container, MountPoint, Port};
 use crate::{filters, when};
 use gotmpl::Value;
 use naru_base::human::{go_quote, human_since};
@@ -68,39 +68,41 @@ pub fn ps(context: &mut Context, m: &Matches) -> Outcome {
     let containers: Vec<Container> = context.get(format!("/containers/json{}", query.as_str()))?;
     let full = m.bool("no-trunc");
     let now = when::now();
-    let rows: Vec<_> = containers.iter().map(|c| row(c, full, now)).collect();
+    let rows: Vec<_> = containers.iter().map(|c| row(c, &format, full, now)).collect();
     format.print(&mut context.printer, rows)?;
     Ok(0)
 }
 
-/// One container's placeholders.
-pub fn row(c: &Container, full: bool, now: i64) -> Row {
-    let command = if full { c.command.clone() } else { ellipsis(&c.command, 20) };
-    let local = c.mounts.iter().filter(|m| m.driver == "local").count();
-    let mounts: Vec<String> = c
-        .mounts
-        .iter()
-        .map(|m| if m.name.is_empty() { &m.source } else { &m.name })
-        .map(|name| if full { name.clone() } else { ellipsis(name, 15) })
-        .collect();
-    let networks: Vec<&str> = c.network_settings.networks.keys().map(String::as_str).collect();
+/// One container's placeholders, as far as `format` has a use for them.
+pub fn row(c: &Container, format: &Format<'_>, full: bool, now: i64) -> Row {
     Row::new()
-        .with("ID", if full { &c.id } else { short_id(&c.id) })
-        .with("Names", names(&c.names, full))
-        .with("Image", image(c, full))
-        .with("Command", go_quote(&command))
-        .with("CreatedAt", when::go_time_of_seconds(c.created))
-        .with("RunningFor", format!("{} ago", human_since(now, c.created)))
-        .with("Ports", ports(&c.ports))
-        .with("State", &*c.state)
-        .with("Status", &*c.status)
-        .with("Size", size_text(c))
-        .with("Labels", join_labels(&c.labels))
-        .with("Mounts", mounts.join(","))
-        .with("LocalVolumes", local.to_string())
-        .with("Networks", networks.join(","))
+        .with_wanted(format, "ID", || if full { &c.id } else { short_id(&c.id) })
+        .with_wanted(format, "Names", || names(&c.names, full))
+        .with_wanted(format, "Image", || image(c, full))
+        .with_wanted(format, "Command", || go_quote(&if full { c.command.clone() } else { ellipsis(&c.command, 20) }))
+        .with_wanted(format, "CreatedAt", || when::go_time_of_seconds(c.created))
+        .with_wanted(format, "RunningFor", || format!("{} ago", human_since(now, c.created)))
+        .with_wanted(format, "Ports", || ports(&c.ports))
+        .with_wanted(format, "State", || &*c.state)
+        .with_wanted(format, "Status", || &*c.status)
+        .with_wanted(format, "Size", || size_text(c))
+        .with_wanted(format, "Labels", || join_labels(&c.labels))
+        .with_wanted(format, "Mounts", || mounts(c, full))
+        .with_wanted(format, "LocalVolumes", || c.mounts.iter().filter(|m| m.driver == "local").count().to_string())
+        .with_wanted(format, "Networks", || {
+            c.network_settings.networks.keys().map(String::as_str).collect::<Vec<_>>().join(",")
+        })
         .with_value("Platform", Value::Nil)
-        .with_labels(c.labels.clone())
+        .with_labels(if format.may_use("Label") { c.labels.clone() } else { BTreeMap::new() })
+}
+
+/// Names of volumes and sources of binds.
+fn mounts(c: &Container, full: bool) -> String {
+    let name = |m: &MountPoint| -> String {
+        let name = if m.name.is_empty() { &m.source } else { &m.name };
+        if full { name.clone() } else { ellipsis(name, 15) }
+    };
+    c.mounts.iter().map(name).collect::<Vec<_>>().join(",")
 }
 
 /// `0B (virtual 7.05MB)`.
