@@ -47,6 +47,7 @@ mod services;
 mod soak;
 mod space;
 mod state;
+mod tokens;
 mod tutorial;
 mod userns;
 mod volumes;

@@ -18,6 +18,7 @@ mod phases;
 mod pty;
 mod registry;
 mod tar;
+mod tokens;
 mod wait;
 mod world;
 
@@ -28,5 +29,6 @@ pub use phases::{Phase, Phases, Spoil};
 pub use pty::Pty;
 pub use registry::{Registry, Wants};
 pub use tar::Tar;
+pub use tokens::Tokens;
 pub use wait::{PATIENCE, eventually, unique};
 pub use world::World;
