@@ -23,7 +23,6 @@ mod image;
 mod info;
 mod log_config;
 mod monitor_link;
-mod network_types;
 mod networks;
 mod ports;
 mod prune;

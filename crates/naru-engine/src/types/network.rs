@@ -1,10 +1,10 @@
-//! The engine's vocabulary of networks: part of [`crate::types`].
+//! Networks and what belongs to one.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::types::UnixNanos;
+use super::UnixNanos;
 
 /// What a container wants of a network; kept in its record for as long as it belongs to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
