@@ -18,6 +18,12 @@ fn setup() -> Result<(Client, Registry<'static>)> {
     Ok((engine.cli(), Registry::start(engine, port())?))
 }
 
+/// A proxy in front of `registry` that meddles with blobs of 200 kB or more alone.
+fn faults(engine: &Engine, registry: &Registry<'_>) -> Result<Faults> {
+    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
+    Faults::start(engine, port(), upstream, 200_000)
+}
+
 /// An image of busybox and a file that says `word`.
 fn saying(word: &str) -> Result<Vec<u8>> {
     let layer = Tar::new().file("word", 0o644, word.as_bytes()).finish();
@@ -226,8 +232,7 @@ fn pull_all_tags() -> Result<()> {
 #[test]
 fn shared_layers_are_fetched_once() -> Result<()> {
     let (cli, registry) = setup()?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let proxy = faults(shared()?, &registry)?;
     let base = large_layer(1);
     for word in ["a", "b"] {
         let layer = Tar::new().file("word", 0o644, word.as_bytes()).finish();
@@ -245,8 +250,7 @@ fn shared_layers_are_fetched_once() -> Result<()> {
 fn layers_are_pushed_side_by_side() -> Result<()> {
     const LAYERS: usize = 5;
     let (cli, registry) = setup()?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let proxy = faults(shared()?, &registry)?;
     let reference = format!("{}/{}:1", proxy.address(), unique("beside"));
     let layer = |n: usize| Tar::new().file(&format!("file{n}"), 0o644, format!("{reference} {n}").as_bytes()).finish();
     let layers: Vec<_> = (0..LAYERS).map(layer).collect();
@@ -267,8 +271,7 @@ fn layers_are_pushed_side_by_side() -> Result<()> {
 #[test]
 fn an_interrupted_pull_resumes() -> Result<()> {
     let (cli, registry) = setup()?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let proxy = faults(shared()?, &registry)?;
     registry.fill(&image::archive("kit/cut:1", &[large_layer(4)], &json!({})), "cut:1", &[])?;
     proxy.set(Fault::Cut(1))?;
     let reference = format!("{}/cut:1", proxy.address());
@@ -281,8 +284,7 @@ fn an_interrupted_pull_resumes() -> Result<()> {
 #[test]
 fn a_blob_that_does_not_match_is_refused() -> Result<()> {
     let (cli, registry) = setup()?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let proxy = faults(shared()?, &registry)?;
     registry.fill(&image::archive("kit/bad:1", &[large_layer(1)], &json!({})), "bad:1", &[])?;
     let reference = format!("{}/bad:1", proxy.address());
     for fault in [Fault::WrongByte, Fault::Truncated] {
@@ -352,8 +354,7 @@ fn pull_path(reference: &str) -> Result<String> {
 #[test]
 fn a_second_pull_shares_the_first_ones_download() -> Result<()> {
     let (cli, registry) = setup()?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(shared()?, port(), upstream, 200_000)?;
+    let proxy = faults(shared()?, &registry)?;
     registry.fill(&image::archive("kit/shared:1", &[large_layer(8)], &json!({})), "shared:1", &[])?;
     proxy.set(Fault::Hold)?;
     let reference = format!("{}/shared:1", proxy.address());
@@ -377,8 +378,7 @@ fn a_pull_that_nobody_waits_for_ends() -> Result<()> {
     }
     let engine = Engine::start()?;
     let registry = Registry::start(&engine, port())?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(&engine, port(), upstream, 200_000)?;
+    let proxy = faults(&engine, &registry)?;
     registry.fill(&image::archive("kit/left:1", &[large_layer(8), large_layer(1)], &json!({})), "left:1", &[])?;
     let reference = format!("{}/left:1", proxy.address());
     let folder = |name: &str| engine.data_root().join("images").join(name);
@@ -408,8 +408,7 @@ fn prune_takes_what_a_broken_off_pull_left() -> Result<()> {
     }
     let engine = Engine::start()?;
     let registry = Registry::start(&engine, port())?;
-    let upstream = registry.address().rsplit(':').next().and_then(|p| p.parse().ok()).context("a port")?;
-    let proxy = Faults::start(&engine, port(), upstream, 200_000)?;
+    let proxy = faults(&engine, &registry)?;
     registry.fill(&image::archive("kit/left:1", &[large_layer(8)], &json!({})), "left:1", &[])?;
     let reference = format!("{}/left:1", proxy.address());
     let kept = || -> Result<usize> { Ok(fs::read_dir(engine.data_root().join("images/ingest"))?.count()) };

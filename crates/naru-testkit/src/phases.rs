@@ -1,15 +1,14 @@
 //! A proxy in front of a registry that spoils the answer to one kind of request: for every fault at every phase of a pull.
 
-use std::io::{BufReader, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
 use crate::engine::Engine;
-use crate::faults::{read_head, rewrite, serve, write_answer};
+use crate::server::{Message, Server, write_answer};
 
 /// Which requests are answered badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +61,11 @@ struct State {
     plan: Mutex<Option<Plan>>,
     spoilt: Mutex<usize>,
     ranges: Mutex<usize>,
-    stop: AtomicBool,
 }
 
 /// The proxy, in the same network namespace as the registry.
 pub struct Phases {
-    port: u16,
+    server: Server,
     state: Arc<State>,
 }
 
@@ -83,16 +81,15 @@ impl Phases {
             plan: Mutex::new(None),
             spoilt: Mutex::new(0),
             ranges: Mutex::new(0),
-            stop: AtomicBool::new(false),
         });
-        let (shared, stop) = (Arc::clone(&state), Arc::clone(&state));
-        serve(engine, port, move |stream| shared.serve(stream), move || stop.stop.load(Ordering::SeqCst))?;
-        Ok(Phases { port, state })
+        let shared = Arc::clone(&state);
+        let server = Server::start(engine, port, Arc::default(), move |stream| shared.serve(stream))?;
+        Ok(Phases { server, state })
     }
 
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.server.address()
     }
 
     /// The next `times` answers of `phase` are spoilt; the others are not.
@@ -115,39 +112,22 @@ impl Phases {
     }
 }
 
-impl Drop for Phases {
-    fn drop(&mut self) {
-        self.state.stop.store(true, Ordering::SeqCst);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {
     mutex.lock().map_err(|_| anyhow!("the proxy panicked"))
 }
 
 impl State {
-    fn serve(&self, client: TcpStream) -> Result<()> {
-        let mut from_client = BufReader::new(client.try_clone()?);
-        let mut client = client;
-        let mut request = read_head(&mut from_client)?;
+    fn serve(&self, mut client: TcpStream) -> Result<()> {
+        let mut request = Message::request(&client)?;
         // Where a redirect has led: the same thing, and not once more elsewhere.
-        let again = request[0].contains("?again");
-        request[0] = request[0].replace("?again", "");
-        let (head, length) = rewrite(&request, self.upstream);
-        let mut body = vec![0; length];
-        from_client.read_exact(&mut body)?;
-        let mut upstream = TcpStream::connect(("127.0.0.1", self.upstream)).context("the registry behind the proxy")?;
-        upstream.write_all(head.as_bytes())?;
-        upstream.write_all(&body)?;
-        let mut from_upstream = BufReader::new(upstream);
-        let answer = read_head(&mut from_upstream)?;
-        let mut content = Vec::new();
-        from_upstream.read_to_end(&mut content)?;
-        let Some(spoil) = self.planned(&request, content.len())?.filter(|spoil| !again || *spoil != Spoil::Redirect)
+        let again = request.head[0].contains("?again");
+        request.head[0] = request.head[0].replace("?again", "");
+        let Message { head, body } = request.forward(self.upstream)?;
+        let Some(spoil) = self.planned(&request.head, body.len())?.filter(|spoil| !again || *spoil != Spoil::Redirect)
         else {
-            return write_answer(&mut client, &answer, content.len(), &content);
+            return write_answer(&mut client, &head, body.len(), &body);
         };
-        spoilt(&mut client, spoil, &request[0], &answer, content)
+        spoilt(&mut client, spoil, &request.head[0], &head, body)
     }
 
     /// What is to be done to this answer.

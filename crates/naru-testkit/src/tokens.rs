@@ -1,15 +1,14 @@
 //! A token service and the registry that asks for its tokens: a proxy that lets through what has one.
 
 use std::collections::HashMap;
-use std::io::{BufReader, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use crate::engine::Engine;
-use crate::faults::{read_head, rewrite, serve, write_answer};
+use crate::server::{Message, Server, write_answer};
 
 /// `joe` with the password `secret`, as Basic wants it.
 const ACCOUNT: &str = "Basic am9lOnNlY3JldA==";
@@ -18,7 +17,7 @@ const IDENTITY: &str = "identity-of-joe";
 
 /// A registry behind a token service, in the engine's network namespace. `joe` with the password `secret` gets any token.
 pub struct Tokens {
-    port: u16,
+    server: Server,
     state: Arc<State>,
 }
 
@@ -26,7 +25,6 @@ struct State {
     port: u16,
     upstream: u16,
     log: Mutex<Log>,
-    stop: AtomicBool,
 }
 
 #[derive(Default)]
@@ -45,15 +43,15 @@ impl Tokens {
     /// # Errors
     /// When the port can't be had.
     pub fn start(engine: &Engine, port: u16, upstream: u16) -> Result<Tokens> {
-        let state = Arc::new(State { port, upstream, log: Mutex::default(), stop: AtomicBool::new(false) });
-        let (shared, stop) = (Arc::clone(&state), Arc::clone(&state));
-        serve(engine, port, move |stream| shared.serve(stream), move || stop.stop.load(Ordering::SeqCst))?;
-        Ok(Tokens { port, state })
+        let state = Arc::new(State { port, upstream, log: Mutex::default() });
+        let shared = Arc::clone(&state);
+        let server = Server::start(engine, port, Arc::default(), move |stream| shared.serve(stream))?;
+        Ok(Tokens { server, state })
     }
 
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.server.address()
     }
 
     /// Forgets all tokens and what was granted; from now on a token holds for `uses` requests, and a login gets an identity token or not.
@@ -75,12 +73,6 @@ impl Tokens {
     }
 }
 
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        self.state.stop.store(true, Ordering::SeqCst);
-    }
-}
-
 fn say(client: &mut TcpStream, status: &str, header: &str, body: &serde_json::Value) -> Result<()> {
     let body = body.to_string();
     let length = body.len();
@@ -93,33 +85,25 @@ fn say(client: &mut TcpStream, status: &str, header: &str, body: &serde_json::Va
 
 impl State {
     fn serve(&self, mut client: TcpStream) -> Result<()> {
-        let mut from_client = BufReader::new(client.try_clone()?);
-        let request = read_head(&mut from_client)?;
-        let (head, length) = rewrite(&request, self.upstream);
-        let mut body = vec![0; length];
-        from_client.read_exact(&mut body)?;
-        let mut words = request[0].split(' ');
+        let request = Message::request(&client)?;
+        let mut words = request.head[0].split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let authorization = request
+            .head
             .iter()
             .find(|line| line.to_ascii_lowercase().starts_with("authorization:"))
             .and_then(|line| line.split_once(':'))
             .map_or("", |(_, value)| value.trim());
         if let Some(query) = target.strip_prefix("/token") {
-            return self.token(&mut client, query, authorization, &String::from_utf8_lossy(&body));
+            return self.token(&mut client, query, authorization, &String::from_utf8_lossy(&request.body));
         }
         if !self.admits(method, target, authorization)? {
             return self.challenge(&mut client, method, target);
         }
-        let mut upstream = TcpStream::connect(("127.0.0.1", self.upstream)).context("the registry behind")?;
-        upstream.write_all(head.as_bytes())?;
-        upstream.write_all(&body)?;
-        let mut from_upstream = BufReader::new(upstream);
+        let answer = request.forward(self.upstream)?;
         let (behind, own) = (format!("127.0.0.1:{}", self.upstream), format!("127.0.0.1:{}", self.port));
-        let answer: Vec<_> = read_head(&mut from_upstream)?.iter().map(|line| line.replace(&behind, &own)).collect();
-        let mut content = Vec::new();
-        from_upstream.read_to_end(&mut content)?;
-        write_answer(&mut client, &answer, content.len(), &content)
+        let head: Vec<_> = answer.head.iter().map(|line| line.replace(&behind, &own)).collect();
+        write_answer(&mut client, &head, answer.body.len(), &answer.body)
     }
 
     fn admits(&self, method: &str, target: &str, authorization: &str) -> Result<bool> {
