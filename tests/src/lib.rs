@@ -4,7 +4,9 @@
 //! it with Naru's own client in place of docker's.
 
 pub mod bundle;
+pub mod firewalld;
 pub mod neighbour;
+pub mod transfer;
 
 use naru_testkit::Target;
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use naru_testkit::{Engine, eventually};
+use naru_tests::firewalld;
 use naru_tests::neighbour::Neighbour;
 use naru_tests::only_naru;
 use serde_json::Value;
@@ -147,29 +148,9 @@ fn what_ufws_rules_say() -> Result<()> {
 
 #[test]
 fn what_firewallds_rules_say() -> Result<()> {
-    let table = "table inet firewalld {
-        chain filter_IN_public_allow { tcp dport 22 accept; }
-        chain filter_IN_public { jump filter_IN_public_allow; }
-        chain filter_INPUT_ZONES { iifname vmap { \"eth9\" : drop }; goto filter_IN_public; }
-        chain filter_INPUT {
-            type filter hook input priority filter + 10; policy accept;
-            ct state { established, related } accept
-            ct status dnat accept
-            iifname lo accept
-            ct state invalid drop
-            jump filter_INPUT_ZONES
-            reject with icmpx admin-prohibited
-        }
-        chain filter_FORWARD {
-            type filter hook forward priority filter + 10; policy accept;
-            ct state { established, related } accept
-            ct status dnat accept
-            ct state invalid drop
-            reject with icmpx admin-prohibited
-        }
-    }";
+    let table = firewalld::table("iifname vmap { \"eth9\" : drop };", "");
     follow(&[
-        nft(&[table], "closed", "of inet firewalld filter_INPUT drops"),
+        nft(&[&table], "closed", "of inet firewalld filter_INPUT drops"),
         nft(
             &["add rule inet firewalld filter_IN_public_allow tcp dport 8080 accept"],
             "open",

@@ -3,6 +3,7 @@
 use crate::ports::{expect, server};
 use anyhow::{Result, ensure};
 use naru_testkit::{Engine, Target, World, eventually};
+use naru_tests::firewalld;
 use naru_tests::neighbour::Neighbour;
 
 /// An engine with a server on port 8080, another machine, and what the host's firewall is to be.
@@ -122,35 +123,8 @@ fn ufws_rules_hold() -> Result<()> {
 fn firewallds_rules_hold() -> Result<()> {
     let Some((mut engine, neighbour)) = scene("firewalld")? else { return Ok(()) };
     let world = engine.world();
-    nft(
-        world,
-        "table inet firewalld {
-            chain filter_IN_public_allow { tcp dport 22 accept; }
-            chain filter_IN_public { jump filter_IN_public_allow; }
-            chain filter_INPUT_ZONES { goto filter_IN_public; }
-            chain filter_INPUT {
-                type filter hook input priority filter + 10; policy accept;
-                ct state { established, related } accept
-                ct status dnat accept
-                iifname lo accept
-                ct state invalid drop
-                jump filter_INPUT_ZONES
-                reject with icmpx admin-prohibited
-            }
-            chain filter_FORWARD {
-                type filter hook forward priority filter + 10; policy accept;
-                ct state { established, related } accept
-                ct status dnat accept
-                iifname lo accept
-                ct state invalid drop
-                reject with icmpx admin-prohibited
-            }
-            chain filter_PREROUTING {
-                type filter hook prerouting priority filter + 10; policy accept;
-                meta nfproto ipv6 fib saddr . mark . iif oif missing drop
-            }
-        }",
-    )?;
+    nft(world, &firewalld::table("", ""))?;
+    nft(world, firewalld::REVERSE_PATH)?;
     closed(world, &neighbour, "firewalld")?;
     // `firewall-cmd --add-port 8080/tcp`
     nft(world, "add rule inet firewalld filter_IN_public_allow tcp dport 8080 accept")?;

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
+use naru_testkit::{Client, Engine, Target, World, eventually, shared, unique};
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -128,13 +128,21 @@ fn a_foreign_source_does_not_get_out() -> Result<()> {
     engine.finish()
 }
 
+/// Gives the host an interface `far<n>`, behind which a switch is with a router at `address`.
+fn give_a_link(world: &World, n: u8, address: &str) -> Result<()> {
+    let script = format!(
+        "ip link add lan{n} type bridge; ip link add port{n} type veth peer name far{n}; ip link set port{n} master lan{n}; \
+         ip addr add {address} dev lan{n}; for l in lan{n} port{n} far{n}; do ip link set $l up; done"
+    );
+    ensure!(world.command("sh").args(["-ec", &script]).status()?.success(), "give the host a link");
+    Ok(())
+}
+
 #[test]
 fn macvlan_modes() -> Result<()> {
     let mut engine = Engine::start()?;
     engine.load_busybox()?;
-    let script = "ip link add lan8 type bridge; ip link add port8 type veth peer name far8; ip link set port8 master lan8; \
-                  ip addr add 10.97.0.250/24 dev lan8; for l in lan8 port8 far8; do ip link set $l up; done";
-    ensure!(engine.world().command("sh").args(["-ec", script]).status()?.success(), "give the host a link");
+    give_a_link(engine.world(), 8, "10.97.0.250/24")?;
     let cli = engine.cli();
     let create = |mode: &str| {
         let (parent, mode) = ("parent=far8", format!("macvlan_mode={mode}"));
@@ -166,9 +174,7 @@ fn macvlan_modes() -> Result<()> {
 fn containers_on_the_hosts_link() -> Result<()> {
     let mut engine = Engine::start()?;
     engine.load_busybox()?;
-    let script = "ip link add lan9 type bridge; ip link add port9 type veth peer name far9; ip link set port9 master lan9; \
-                  ip addr add 10.94.0.250/24 dev lan9; for l in lan9 port9 far9; do ip link set $l up; done";
-    ensure!(engine.world().command("sh").args(["-ec", script]).status()?.success(), "give the host a link");
+    give_a_link(engine.world(), 9, "10.94.0.250/24")?;
     let cli = engine.cli();
     let args = ["network", "create", "-d", "macvlan", "--subnet", "10.94.0.0/24", "--gateway", "10.94.0.250"];
     cli.ok([&args[..], &["-o", "parent=far9", "street"]].concat())?;

@@ -1,12 +1,12 @@
 //! Published ports: forms, who has them, who reaches them, and how long they stay.
 
-use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use naru_testkit::{Client, Engine, Target, World, eventually, shared, unique};
 use naru_tests::neighbour::Neighbour;
+use naru_tests::transfer::Transfer;
 
 /// What a server says, asked from the engine's own network namespace.
 pub fn ask(world: &World, host: &str, port: u16) -> Result<String> {
@@ -300,32 +300,13 @@ fn a_long_transfer_outlives_the_engine() -> Result<()> {
         return engine.finish();
     }
     engine.load_busybox()?;
-    let cli = engine.cli();
-    let neighbour = Neighbour::beside(engine.world())?;
-    let script = "nc -l -p 7000 | wc -c; echo counted; sleep 1000";
-    // With an open input: busybox' nc ends for both sides when one's ends.
-    cli.ok(["run", "-d", "-i", "--name", "sink", "-p", "8080:7000", "busybox", "sh", "-c", script])?;
-    eventually("the server to listen", || {
-        let listening = cli.ok(["exec", "sink", "netstat", "-tln"])?;
-        ensure!(listening.contains(":7000 "), "{listening}");
-        Ok(())
-    })?;
-    let mut client = neighbour.command(engine.world(), "busybox");
-    client.args(["nc", "192.0.2.1", "8080"]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut client = client.spawn()?;
-    let mut stream = client.stdin.take().context("the client's input")?;
-    let part = vec![b'x'; 4 << 20];
+    let mut transfer = Transfer::begin(&engine)?;
     // More than all buffers on the way hold: each part moves only while the connection works.
-    stream.write_all(&part)?;
+    transfer.send(4 << 20)?;
     engine.kill()?;
-    stream.write_all(&part)?;
+    transfer.send(4 << 20)?;
     engine.launch()?;
-    stream.write_all(&part)?;
-    drop(stream);
-    cli.wait_for_log("sink", "counted")?;
-    let logged = cli.ok(["logs", "sink"])?;
-    assert!(logged.starts_with(&(3 * part.len()).to_string()), "{logged}");
-    client.wait()?;
-    drop(neighbour);
+    transfer.send(4 << 20)?;
+    transfer.end(&engine)?;
     engine.finish()
 }
