@@ -45,9 +45,7 @@ impl IdLease {
     pub(crate) fn network(&self) -> NetnsSetup {
         NetnsSetup { ping_groups: Some((self.first, self.first + (COUNT - 1))), ..NetnsSetup::container() }
     }
-}
 
-impl IdLease {
     /// Others may have the range; whoever holds this uses it no more.
     pub(crate) fn give_back(&self) {
         if let Some(register) = &self.register {

@@ -7,7 +7,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -197,14 +196,16 @@ fn open_file(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 /// The place of an older file.
 pub(crate) fn numbered(path: &Path, number: u32, compressed: bool) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(format!(".{number}{}", if compressed { ".gz" } else { "" }));
-    name.into()
+    with_suffix(path, &format!(".{number}{}", if compressed { ".gz" } else { "" }))
 }
 
 fn temporary(path: &Path) -> PathBuf {
+    with_suffix(path, ".tmp")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(".tmp");
+    name.push(suffix);
     name.into()
 }
 
@@ -220,24 +221,12 @@ fn compress(path: &Path) -> std::io::Result<()> {
     let seconds = u32::try_from(meta.mtime()).unwrap_or(0);
     let builder = GzBuilder::new().extra(extra).mtime(seconds);
     let mut encoder: GzEncoder<File> = builder.write(to, Compression::fast());
-    let mut copy = |encoder: &mut GzEncoder<File>| {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            match from.read(&mut buffer)? {
-                0 => break,
-                count => encoder.write_all(&buffer[..count])?,
-            }
-        }
-        encoder.try_finish()
-    };
-    let done = copy(&mut encoder);
+    let done = std::io::copy(&mut from, &mut encoder).and_then(|_| encoder.try_finish());
     drop(encoder);
     if let Err(error) = done {
         let _ = std::fs::remove_file(&aside);
         return Err(error);
     }
-    let mut name = OsString::from(path);
-    name.push(".gz");
-    std::fs::rename(&aside, PathBuf::from(name))?;
+    std::fs::rename(&aside, with_suffix(path, ".gz"))?;
     std::fs::remove_file(path)
 }
