@@ -74,11 +74,11 @@ impl Engine {
         };
         let members = store.members(&of);
         let missing = members.iter().any(|m| m.image.is_none());
-        let mut images: Vec<Arc<Image>> = members.into_iter().filter_map(|m| m.image).collect();
+        let images: Vec<Arc<Image>> = members.into_iter().filter_map(|m| m.image).collect();
         match (missing, images.len()) {
             (false, _) => Ok(Parcel { images, index: Some(of), whole: None }),
             (true, 0) => Ok(Parcel { images: vec![image], index: None, whole: Some(of) }),
-            (true, 1) => Ok(Parcel { images: images.split_off(0), index: None, whole: Some(of) }),
+            (true, 1) => Ok(Parcel { images, index: None, whole: Some(of) }),
             (true, _) => Err(Error::conflict(format!(
                 "{familiar}: several of its platforms are here, but not all that its index lists: multiple matching manifests found but no \
                  specific platform requested (choose one with --platform, or pull the others first)"
