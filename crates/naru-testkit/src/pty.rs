@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -18,6 +19,7 @@ pub struct Pty {
     child: Child,
     keys: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
     seen: usize,
     shown: String,
 }
@@ -57,17 +59,17 @@ impl Pty {
         drop(session);
 
         let screen = Arc::new(Mutex::new(Vec::new()));
-        let mut reader = File::from(master.try_clone()?);
+        let mut output = File::from(master.try_clone()?);
         let sink = Arc::clone(&screen);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut chunk = [0; 4096];
             // EIO is a terminal's end of file.
-            while let Ok(n @ 1..) = reader.read(&mut chunk) {
+            while let Ok(n @ 1..) = output.read(&mut chunk) {
                 let Ok(mut sink) = sink.lock() else { return };
                 sink.extend_from_slice(&chunk[..n]);
             }
         });
-        Ok(Pty { child, keys: File::from(master), screen, seen: 0, shown: format!("{command:?}") })
+        Ok(Pty { child, keys: File::from(master), screen, reader, seen: 0, shown: format!("{command:?}") })
     }
 
     /// Types `keys`. Enter is `\r`.
@@ -116,10 +118,10 @@ impl Pty {
             .context("signal the client")
     }
 
-    /// Waits for the program's end; gives its exit code and all that was shown.
+    /// Waits for the program's end, and until nobody has the terminal; gives its exit code and all that was shown.
     ///
     /// # Errors
-    /// When it doesn't end in time.
+    /// When it doesn't end in time, or leaves its terminal to a process that doesn't.
     pub fn finish(mut self) -> Result<(i32, String)> {
         let child = &mut self.child;
         let (screen, shown) = (Arc::clone(&self.screen), self.shown.clone());
@@ -129,6 +131,12 @@ impl Pty {
                 let shows = screen.lock().map(|s| String::from_utf8_lossy(&s).into_owned()).unwrap_or_default();
                 bail!("it shows {shows:?}")
             }
+        })?;
+        // Its last words may be on their way still.
+        let reader = &self.reader;
+        eventually(&format!("the terminal of {shown} to be closed"), || {
+            ensure!(reader.is_finished(), "somebody has it still");
+            Ok(())
         })?;
         Ok((code_of(status), self.screen()))
     }
