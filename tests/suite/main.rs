@@ -11,6 +11,7 @@ mod devices;
 mod dns;
 mod engine_attacks;
 mod events;
+mod exchange;
 mod exec;
 mod exposed;
 mod firewall;

@@ -88,6 +88,21 @@ impl Engine {
         Engine::within(Arc::clone(world), &crate::unique("e"), self.target, self.options.clone())
     }
 
+    /// Starts an engine of another kind beside this one: the same world and so the same loopback, roots of its own. dockerd gets no network of
+    /// its own there: it is for what needs no container.
+    ///
+    /// # Errors
+    /// When it doesn't come up; its log is in the error.
+    pub fn beside_as(&self, target: Target) -> Result<Engine> {
+        let world = self.world.as_ref().context("the engine's world")?;
+        let quiet: &[&str] = match target {
+            Target::Naru => &[],
+            Target::Dockerd => &["--bridge", "none", "--iptables=false", "--ip-forward=false"],
+        };
+        let options = EngineOptions { args: quiet.iter().map(OsString::from).collect(), ..EngineOptions::default() };
+        Engine::within(Arc::clone(world), &crate::unique("e"), target, options)
+    }
+
     fn within(world: Arc<World>, name: &str, target: Target, options: EngineOptions) -> Result<Engine> {
         let folder = world.folder().join(name);
         fs::create_dir_all(folder.join("data"))?;
