@@ -31,15 +31,12 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
     let images = call.engine.images(call.query.flag("all"), &filters)?;
     let shared_size = call.query.flag("shared-size");
     let manifests = call.version >= v1(47) && call.query.flag("manifests");
-    let mut shown: Vec<Summary> = Vec::with_capacity(images.len());
-    for image in images {
-        let id = image.id.to_string();
-        let summary = Summary::of(image, call.version, shared_size);
-        shown.push(if manifests {
-            summary.with_platforms(&call.engine.image_platforms(&id)?, call.engine.image_index(&id)?.as_ref())
-        } else {
-            summary
-        });
+    let ids: Vec<_> = images.iter().map(|image| image.id.clone()).collect();
+    let mut shown: Vec<_> = images.into_iter().map(|image| Summary::of(image, call.version, shared_size)).collect();
+    if manifests {
+        let platforms = call.engine.all_platforms(&ids)?;
+        let pairs = shown.into_iter().zip(&platforms);
+        shown = pairs.map(|(summary, (all, index))| summary.with_platforms(all, index.as_ref())).collect();
     }
     Reply::ok(&shown)
 }

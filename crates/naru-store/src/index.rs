@@ -5,7 +5,7 @@ use crate::platforms::ImageIndex;
 use crate::spec::Descriptor;
 use naru_base::{Digest, Error, Reference, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The version of `index.json`.
@@ -73,6 +73,24 @@ impl Index {
         }
         tags.append(&mut digests);
         tags
+    }
+
+    /// The names of all images: tags, then digests of each.
+    pub(crate) fn all_references(&self) -> HashMap<Digest, Vec<Reference>> {
+        let mut all: HashMap<Digest, Vec<Reference>> = HashMap::new();
+        for (name, repository) in &self.repositories {
+            let Ok(name) = Reference::parse(name) else { continue };
+            for (tag, id) in &repository.tags {
+                all.entry(id.clone()).or_default().extend(name.with_tag(tag).ok());
+            }
+        }
+        for (name, repository) in &self.repositories {
+            let Ok(name) = Reference::parse(name) else { continue };
+            for (digest, id) in &repository.digests {
+                all.entry(id.clone()).or_default().push(name.with_digest(digest.clone()));
+            }
+        }
+        all
     }
 
     /// The image that `reference` names exactly (a name without tag and digest means `latest`).

@@ -39,6 +39,12 @@ impl ImageIndex {
         };
         Ok(Self { descriptor: Descriptor::new(&media_type, digest_of(bytes), bytes.len() as u64), document })
     }
+
+    /// What it lists, each with the image that `image` has for the manifest's digest.
+    pub(crate) fn members(&self, image: impl Fn(&Digest) -> Option<Arc<Image>>) -> Vec<Member> {
+        let member = |d: &Descriptor| Member { descriptor: d.clone(), image: image(&d.digest) };
+        self.document.manifests.iter().map(member).collect()
+    }
 }
 
 impl Member {
@@ -75,17 +81,13 @@ impl Index {
     }
 
     /// Images of manifests, by the manifests' digests.
-    fn by_manifest(&self) -> HashMap<&Digest, &Arc<Image>> {
+    pub(crate) fn by_manifest(&self) -> HashMap<&Digest, &Arc<Image>> {
         self.images.values().filter_map(|i| Some((&i.manifest.as_ref()?.digest, i))).collect()
     }
 
     pub(crate) fn members(&self, of: &ImageIndex) -> Vec<Member> {
         let images = self.by_manifest();
-        let member = |d: &Descriptor| Member {
-            descriptor: d.clone(),
-            image: images.get(&d.digest).map(|image| Arc::clone(image)),
-        };
-        of.document.manifests.iter().map(member).collect()
+        of.members(|digest| images.get(digest).map(|image| Arc::clone(image)))
     }
 
     /// Of the images of an index that are here, the one that runs best on `wanted`.

@@ -1,10 +1,12 @@
 //! [`Store`]: the images of one engine.
 
+mod catalogue;
 mod collect;
 mod look_up;
 mod manifest;
 mod open;
 
+pub use catalogue::Catalogue;
 pub use collect::{Lease, Removed};
 
 use self::collect::Holds;

@@ -3,8 +3,17 @@
 use crate::Engine;
 use crate::types::{ImageRemoval, ManifestView, PlatformView};
 use naru_base::{Digest, Error, Platform, Result};
-use naru_store::{Image, Member, Source};
+use naru_store::{Image, ImageIndex, Member, Source};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The ids of the containers of each image that has any.
+type Users = HashMap<Digest, Vec<String>>;
+
+fn index_view(of: &ImageIndex) -> ManifestView {
+    let ImageIndex { descriptor: d, .. } = of;
+    ManifestView { media_type: d.media_type.clone(), digest: d.digest.clone(), size: d.size }
+}
 
 impl Engine {
     /// The manifests that an image's name stands for, those that are not here, too: one for an image of a single platform.
@@ -13,15 +22,11 @@ impl Engine {
     /// When there is no such image.
     pub fn image_platforms(&self, name: &str) -> Result<Vec<PlatformView>> {
         let image = self.images.store.lookup(name)?;
-        if let Some(of) = self.images.store.index_of(name, &image) {
-            return Ok(self.images.store.members(&of).iter().map(|member| self.member_view(member)).collect());
+        let users = self.users_by_image();
+        match self.images.store.index_of(name, &image) {
+            Some(of) => Ok(self.images.store.members(&of).iter().map(|m| self.member_view(m, &users)).collect()),
+            None => self.own_platform(&image, &users),
         }
-        if image.source != Source::Layers {
-            return Ok(Vec::new());
-        }
-        let (_, bytes, media_type) = self.images.store.manifest(&image)?;
-        let manifest = ManifestView { media_type, digest: naru_store::digest_of(&bytes), size: bytes.len() as u64 };
-        Ok(vec![self.platform_view(manifest, Some(image.config.platform()), Some(&image))])
     }
 
     /// The index behind an image's name.
@@ -30,27 +35,53 @@ impl Engine {
     /// When there is no such image.
     pub fn image_index(&self, name: &str) -> Result<Option<ManifestView>> {
         let image = self.images.store.lookup(name)?;
-        let of = self.images.store.index_of(name, &image);
-        Ok(of.map(|of| ManifestView {
-            media_type: of.descriptor.media_type.clone(),
-            digest: of.descriptor.digest.clone(),
-            size: of.descriptor.size,
-        }))
+        Ok(self.images.store.index_of(name, &image).map(|of| index_view(&of)))
     }
 
-    fn member_view(&self, member: &Member) -> PlatformView {
+    /// For a list: of each image its platforms as [`Engine::image_platforms`] has them, and its index. For one that is gone meanwhile, none.
+    ///
+    /// # Errors
+    /// When an image's manifest is damaged.
+    pub fn all_platforms(&self, ids: &[Digest]) -> Result<Vec<(Vec<PlatformView>, Option<ManifestView>)>> {
+        let catalogue = self.images.store.catalogue();
+        let users = self.users_by_image();
+        let platforms = |id: &Digest| {
+            let Some(image) = catalogue.image(id) else { return Ok((Vec::new(), None)) };
+            let Some(of) = catalogue.index_of(image) else { return Ok((self.own_platform(image, &users)?, None)) };
+            let members = catalogue.members(of);
+            Ok((members.iter().map(|m| self.member_view(m, &users)).collect(), Some(index_view(of))))
+        };
+        ids.iter().map(platforms).collect()
+    }
+
+    /// The only platform of an image that is from no index.
+    fn own_platform(&self, image: &Image, users: &Users) -> Result<Vec<PlatformView>> {
+        if image.source != Source::Layers {
+            return Ok(Vec::new());
+        }
+        let (_, bytes, media_type) = self.images.store.manifest(image)?;
+        let manifest = ManifestView { media_type, digest: naru_store::digest_of(&bytes), size: bytes.len() as u64 };
+        Ok(vec![self.platform_view(manifest, Some(image.config.platform()), Some(image), users)])
+    }
+
+    fn member_view(&self, member: &Member, users: &Users) -> PlatformView {
         let d = &member.descriptor;
         let manifest = ManifestView { media_type: d.media_type.clone(), digest: d.digest.clone(), size: d.size };
         PlatformView {
             is_image: member.is_image(),
             attests: member.attests().map(str::to_owned),
             annotations: d.annotations.clone(),
-            ..self.platform_view(manifest, member.platform(), member.image.as_deref())
+            ..self.platform_view(manifest, member.platform(), member.image.as_deref(), users)
         }
     }
 
-    fn platform_view(&self, manifest: ManifestView, platform: Option<Platform>, image: Option<&Image>) -> PlatformView {
-        let users = |image: &Image| self.users_of(&image.id).iter().map(|c| c.id.to_string()).collect();
+    fn platform_view(
+        &self,
+        manifest: ManifestView,
+        platform: Option<Platform>,
+        image: Option<&Image>,
+        users: &Users,
+    ) -> PlatformView {
         PlatformView {
             manifest,
             platform,
@@ -60,8 +91,16 @@ impl Engine {
             available: image.is_some(),
             content: image.map_or(0, |i| self.images.store.content_size(i)),
             unpacked: image.map_or(0, Image::size),
-            containers: image.map(users).unwrap_or_default(),
+            containers: image.and_then(|i| users.get(&i.id)).cloned().unwrap_or_default(),
         }
+    }
+
+    fn users_by_image(&self) -> Users {
+        let mut users = Users::new();
+        for container in self.containers.all() {
+            users.entry(container.read(|r| r.image.clone())).or_default().push(container.id.to_string());
+        }
+        users
     }
 
     /// The image that a name means, or that it means for a platform.

@@ -41,21 +41,7 @@ impl Store {
 
     /// The names of all images at once, for lists.
     pub fn all_references(&self) -> HashMap<Digest, Vec<Reference>> {
-        let index = self.index();
-        let mut all: HashMap<Digest, Vec<Reference>> = HashMap::new();
-        for (name, repository) in &index.repositories {
-            let Ok(name) = Reference::parse(name) else { continue };
-            for (tag, id) in &repository.tags {
-                all.entry(id.clone()).or_default().extend(name.with_tag(tag).ok());
-            }
-        }
-        for (name, repository) in &index.repositories {
-            let Ok(name) = Reference::parse(name) else { continue };
-            for (digest, id) in &repository.digests {
-                all.entry(id.clone()).or_default().push(name.with_digest(digest.clone()));
-            }
-        }
-        all
+        self.index().all_references()
     }
 
     /// All tags of a repository, with their images.
