@@ -33,6 +33,7 @@ pub fn table(zones: &str, more: &str) -> String {
 pub const REVERSE_PATH: &str = "table inet firewalld {
     chain filter_PREROUTING {
         type filter hook prerouting priority filter + 10; policy accept;
+        icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
         meta nfproto ipv6 fib saddr . mark . iif oif missing drop
     }
 }";

@@ -230,6 +230,9 @@ fn a_thousand_ports() -> Result<()> {
     let rules = world.command("nft").args(["list", "ruleset"]).output()?;
     let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
     assert!(!rules.contains("22999") && rules.contains("29999"), "{rules}");
+    // So many of its own changes are not taken for somebody else's.
+    cli.ok(["rm", "-f", "one"])?;
+    assert!(!engine.log().contains("somebody deleted"), "{}", engine.log());
     engine.finish()
 }
 

@@ -270,12 +270,11 @@ fn ufws_rules_hold_for_ipv6() -> Result<()> {
     holds(&rules, (program, allow))
 }
 
-/// Without [`firewalld::REVERSE_PATH`], which lets nothing out of the gate: docs/network.md says what to do.
 #[test]
 fn firewallds_rules_hold_for_ipv6() -> Result<()> {
     let rules = firewalld::table("", "meta l4proto ipv6-icmp accept");
     holds(
-        &[("nft", &[&rules])],
+        &[("nft", &[&rules]), ("nft", &[firewalld::REVERSE_PATH])],
         ("nft", &["add rule inet firewalld filter_IN_public_allow tcp dport 8080-8081 accept"]),
     )
 }

@@ -77,7 +77,8 @@ impl HostNet {
     pub fn open(instance: Instance) -> naru_base::Result<Self> {
         let mut nft = Nft::open()?;
         let close_forwarding = nft.has_chain(&instance.table(), STRANGERS).unwrap_or(false);
-        let gate = GateRules { out: instance.gate(), way_in: instance.gate_in(), into: None };
+        let gate =
+            GateRules { out: instance.gate(), way_in: instance.gate_in(), mark: instance.gate_mark(), into: None };
         let firewall =
             Firewall { nft, networks: BTreeMap::new(), ports: BTreeSet::new(), gate, close_forwarding, made: false };
         Ok(Self {

@@ -64,6 +64,12 @@ impl Instance {
         if self.name.is_empty() { "naru-gate-in".into() } else { format!("nrgin-{}", self.name) }
     }
 
+    /// The mark of packets that come out of the gate, and the number of the routing table that is asked with it: nobody else's.
+    pub fn gate_mark(&self) -> u32 {
+        // "naru".
+        u32::from_str_radix(&self.name, 16).map_or(0x6e61_7275, |name| name | 0x4000_0000)
+    }
+
     /// What stands in the alias of this engine's bridges, before the network's id.
     pub(crate) fn alias_prefix(&self) -> String {
         format!("naru:{}:", self.name)
@@ -90,6 +96,7 @@ mod tests {
             assert_ne!(a.default_bridge(), b.default_bridge());
             assert_ne!(a.table(), b.table());
             assert_ne!(a.gate(), b.gate());
+            assert_ne!(a.gate_mark(), b.gate_mark());
             assert!(a.gate().len() <= 15 && a.gate_in().len() <= 15 && a.gate() != a.gate_in());
             assert!(!a.alias("x").starts_with(&b.alias_prefix()));
         }

@@ -14,6 +14,7 @@ mod watch;
 pub use judge::{Judgement, Reach};
 pub use ruleset::{BridgeRules, GateRules, Rules};
 
+pub(crate) use watch::Loss;
 pub use watch::RuleWatch;
 
 pub(crate) use judge::{Judge, Packet};

@@ -6,6 +6,7 @@ mod hairpin;
 mod link;
 mod lock;
 mod route;
+mod rule;
 
 pub use address::AddressInfo;
 pub use link::{BridgeOptions, LinkInfo, LinkStats, Macvlan, VethPair};

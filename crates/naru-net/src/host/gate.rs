@@ -7,9 +7,14 @@
 //! end of a veth pair and drops the packet. The copy comes out of the other end, as if it had just arrived: now its
 //! destination is rewritten, and it is forwarded. From then on the connection is known, and its packets go straight to the
 //! container. So a packet of a connection takes the detour once, and the client's address is kept.
+//!
+//! Who looks whether a packet's source is behind the interface that it came in by finds the gate's packets wrong. For the kernel's own
+//! filter (`rp_filter`) that is a setting of the gate. Filters in rules (`fib saddr . mark . iif`, firewalld's `IPv6_rpfilter`) ask the
+//! routing tables with the packet's mark: a packet that comes out unmarked gets one with which everything is behind the gate, until it is
+//! forwarded.
 
 use super::{HostNet, lock};
-use crate::nft::RuleWatch;
+use crate::nft::{Loss, RuleWatch};
 use crate::{Published, Result, sysctl};
 
 impl HostNet {
@@ -19,13 +24,13 @@ impl HostNet {
         let (into, out) = (self.instance.gate_in(), self.instance.gate());
         let alias = self.instance.alias("gate");
         let mut rtnl = lock(&self.rtnl);
-        let (index, new) = match (rtnl.link(&into)?, rtnl.link(&out)?) {
-            (Some(into), Some(_)) => (into.index, false),
+        let ((index, outer), new) = match (rtnl.link(&into)?, rtnl.link(&out)?) {
+            (Some(into), Some(out)) => ((into.index, out.index), false),
             // Half a pair is no pair: somebody else has one of the names.
             _ => (rtnl.create_gate(&into, &out, &alias)?, true),
         };
+        let needed = self.ipv6 && ports.into_iter().any(|p| p.host_ip.is_ipv6());
         if self.ipv6 {
-            let needed = ports.into_iter().any(|p| p.host_ip.is_ipv6());
             for name in [&into, &out] {
                 let conf = format!("ipv6/conf/{name}");
                 // No address of its own, and nothing learnt from the link.
@@ -45,6 +50,7 @@ impl HostNet {
         // The source of what comes out is not behind this interface. 2 is "behind any", and wins over a stricter setting for all.
         sysctl::ensure(&format!("ipv4/conf/{out}/rp_filter"), "2")?;
         sysctl::ensure(&format!("ipv4/conf/{out}/forwarding"), "1")?;
+        rtnl.lead_back(outer, self.instance.gate_mark(), needed)?;
         Ok(index)
     }
 
@@ -56,14 +62,15 @@ impl HostNet {
         Ok(RuleWatch::open()?)
     }
 
-    /// Puts the rules back if `watch` has heard that somebody else deleted some; true when it had to.
+    /// Puts the rules back if `watch` has heard that somebody else deleted some, or has missed news; true when somebody did.
     ///
     /// # Errors
     /// As the kernel says.
     pub fn restore_rules(&self, watch: &RuleWatch) -> naru_base::Result<bool> {
         let table = self.instance.table();
         let own = lock(&self.firewall).nft.port_id()?;
-        if !watch.lost(&table, own) {
+        let loss = watch.loss(&table, own);
+        if loss == Loss::None {
             return Ok(false);
         }
         let ports = lock(&self.firewall).ports.clone();
@@ -72,12 +79,13 @@ impl HostNet {
         firewall.gate.into = gate.or(firewall.gate.into);
         firewall.made = false;
         self.change_rules(&mut firewall, |_, _| Ok(()))?;
-        Ok(true)
+        Ok(loss == Loss::Certain)
     }
 
     /// Removes the pair.
     pub(super) fn remove_gate(&self) -> Result<()> {
         let mut rtnl = lock(&self.rtnl);
+        rtnl.forget_way_back(self.instance.gate_mark(), self.ipv6)?;
         match rtnl.link(&self.instance.gate_in())? {
             Some(link) => rtnl.delete_links(&[link.index]),
             None => Ok(()),

@@ -20,6 +20,7 @@ const VERDICT: Register = 0;
 /// `NFT_META_*`.
 #[derive(Debug, Clone, Copy)]
 enum Meta {
+    Mark = 3,
     InputName = 6,
     OutputName = 7,
     NetworkProtocol = 15,
@@ -161,6 +162,17 @@ impl Rule {
 
     fn interface_to(self, which: Interface, to: Register) -> Self {
         self.meta(if matches!(which, Interface::Input) { Meta::InputName } else { Meta::OutputName }, to)
+    }
+
+    /// The packet has this mark.
+    pub fn marked(self, mark: u32) -> Self {
+        self.meta(Meta::Mark, FIRST).compare(Compare::Equal, mark.to_ne_bytes().to_vec())
+    }
+
+    /// Gives the packet this mark.
+    pub fn mark(self, mark: u32) -> Self {
+        self.with("immediate", vec![(1, Value::Number(FIRST)), (2, Value::Data(mark.to_ne_bytes().to_vec()))])
+            .with("meta", vec![(2, Value::Number(Meta::Mark as u32)), (3, Value::Number(FIRST))])
     }
 
     /// The interface's name is in the set.

@@ -1,12 +1,12 @@
 //! An engine's table: a fixed set of rules over sets and maps, so that a network or a published port is an element.
 //!
 //! ```text
-//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`)
+//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`); out of the gate: marked
 //! publish      prerouting, nat      what comes out of a bridge or out of the gate: to-container
 //! publish-host output, nat          the host's own connections: to-container
 //! to-container                      destination of published ports, by (address, protocol, port), then by (protocol, port)
 //! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address; IPv6 by the bridge it comes from
-//! forward      forward, filter      from-bridge, to-bridge, strangers
+//! forward      forward, filter      from-bridge, to-bridge, strangers; the gate's mark is taken off
 //! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
 //! between                           same network with ICC, or a published port; all else is dropped
 //! to-bridge                         answers and published ports; all else is dropped
@@ -38,8 +38,8 @@ const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 // Behind the usual priorities (-100, 0, 100): the first rule that translates a connection wins, and that is the
-// administrator's. The guard stands before connection tracking (-200).
-const GUARD: Hook = Hook { kind: "filter", number: PREROUTING, priority: -300 };
+// administrator's. The guard stands before connection tracking (-200), and before anybody's filter of sources (-300 and later).
+const GUARD: Hook = Hook { kind: "filter", number: PREROUTING, priority: -310 };
 const PUBLISH: Hook = Hook { kind: "nat", number: PREROUTING, priority: -99 };
 const PUBLISH_HOST: Hook = Hook { kind: "nat", number: OUTPUT, priority: -99 };
 const MASQUERADE: Hook = Hook { kind: "nat", number: POSTROUTING, priority: 101 };
@@ -113,6 +113,8 @@ pub struct GateRules {
     pub out: String,
     /// The interface by which they go in.
     pub way_in: String,
+    /// The mark of what comes out (see `host::gate`).
+    pub mark: u32,
     /// Its number; none as long as no port is published.
     pub into: Option<u32>,
 }
@@ -344,6 +346,8 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
     let gate = all.gate.out.as_str();
     let mut rules: Vec<(&str, Rule)> = vec![
         ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(Family::V4, End::Destination).verdict(Drop)),
+        // Somebody else's mark stays.
+        ("guard", Rule::new().interface_is(Input, gate).marked(0).mark(all.gate.mark)),
         ("publish", Rule::new().interface_in(Input, bridges).verdict(Jump("to-container"))),
         ("publish", Rule::new().interface_is(Input, gate).verdict(Jump("to-container"))),
         // No kernel routes from ::1 to elsewhere: who holds the port answers there.
@@ -380,6 +384,7 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("masquerade", Rule::new().ipv6().addresses_in(Family::V6, SELVES6.name).masquerade()),
         // The host's own connections to 127.0.0.1 at a published port.
         ("masquerade", Rule::new().ipv4().loopback(Family::V4, End::Source).interface_in(Output, bridges).masquerade()),
+        ("forward", Rule::new().interface_is(Input, gate).marked(all.gate.mark).mark(0)),
         ("forward", Rule::new().interface_in(Input, bridges).verdict(Jump("from-bridge"))),
         ("forward", Rule::new().interface_in(Output, bridges).verdict(Jump("to-bridge"))),
         ("forward", Rule::new().interface_is(Input, gate).interface_not_in(Output, bridges).verdict(Drop)),

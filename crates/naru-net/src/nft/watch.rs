@@ -14,8 +14,21 @@ const GROUP: u32 = 1 << 6;
 const DELETIONS: [u16; 5] = [SUBSYSTEM | 2, SUBSYSTEM | 5, SUBSYSTEM | 8, SUBSYSTEM | 11, SUBSYSTEM | 14];
 /// `NLMSG_GOODSIZE` is a page at most; several messages share a datagram.
 const DATAGRAM: usize = 64 * 1024;
+/// Bytes of news that may wait; taken only while they do.
+const ROOM: usize = 8 << 20;
 /// Length of `struct nlmsghdr`, and of `struct nfgenmsg` behind it.
 const HEADERS: usize = 16 + 4;
+
+/// What the news tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// Nobody else has deleted anything.
+    None,
+    /// News got lost on the way, among which may have been such.
+    Possible,
+    /// Somebody has.
+    Certain,
+}
 
 /// A socket that hears of every change of nftables in one network namespace.
 #[derive(Debug)]
@@ -35,22 +48,24 @@ impl RuleWatch {
             .map_err(|errno| Error::Socket { operation: "open", errno })?;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUP))
             .map_err(|errno| Error::Socket { operation: "subscribe", errno })?;
+        // A thousand ports that are withdrawn are 1 MiB of news. A host that doesn't permit it loses some (see `Loss::Possible`).
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM);
         Ok(Self { socket })
     }
 
-    /// Reads all that has come; whether anybody but the socket numbered `own` has deleted something of the table. News that got
-    /// lost may have been such.
-    pub(crate) fn lost(&self, table: &str, own: u32) -> bool {
-        let mut lost = false;
+    /// Reads all that has come: whether anybody but the socket numbered `own` has deleted something of the table.
+    pub(crate) fn loss(&self, table: &str, own: u32) -> Loss {
+        let mut loss = Loss::None;
         let mut buffer = Vec::with_capacity(DATAGRAM);
         loop {
             buffer.clear();
             let space = rustix::buffer::spare_capacity(&mut buffer);
             match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
-                Ok(_) => lost |= tells_of_loss(&buffer, table, own),
+                Ok(_) if tells_of_loss(&buffer, table, own) => loss = Loss::Certain,
+                Ok(_) => {}
                 Err(Errno::INTR) => {}
-                Err(Errno::NOBUFS) => lost = true,
-                Err(_) => return lost,
+                Err(Errno::NOBUFS) => loss = loss.max(Loss::Possible),
+                Err(_) => return loss,
             }
         }
     }

@@ -20,11 +20,11 @@ const IFA_LOCAL: u16 = 2;
 const SCOPE_HOST: u8 = 254;
 
 impl Rtnl {
-    /// Makes a pair of interfaces, up and without ARP, of which `out` accepts packets from anywhere; the number of `into`.
+    /// Makes a pair of interfaces, up and without ARP, of which `out` accepts packets from anywhere; their numbers.
     ///
     /// # Errors
     /// `EEXIST` when one of the names is taken.
-    pub fn create_gate(&mut self, into: &str, out: &str, alias: &str) -> Result<u32> {
+    pub fn create_gate(&mut self, into: &str, out: &str, alias: &str) -> Result<(u32, u32)> {
         let end = |a: &mut Attrs<'_>, name: &str| {
             a.text(IFLA_IFNAME, name);
             a.u32(IFLA_MTU, MTU);
@@ -45,19 +45,21 @@ impl Rtnl {
         });
         self.socket.send(batch).map_err(|e| e.about(into))?;
         let index = self.link(into)?.ok_or(Error::Malformed("a new interface is not there"))?.index;
-        let settled = self.settle_gate(into, out, alias);
-        if let Err(error) = settled {
-            // The error that led here is the one to tell.
-            let _ = self.delete_links(&[index]);
-            return Err(error);
+        match self.settle_gate(into, out, alias) {
+            Ok(outer) => Ok((index, outer)),
+            Err(error) => {
+                // The error that led here is the one to tell.
+                let _ = self.delete_links(&[index]);
+                Err(error)
+            }
         }
-        Ok(index)
     }
 
-    fn settle_gate(&mut self, into: &str, out: &str, alias: &str) -> Result<()> {
+    /// The number of `out`.
+    fn settle_gate(&mut self, into: &str, out: &str, alias: &str) -> Result<u32> {
         let flags = IFF_UP | IFF_NOARP;
-        let mut indices = Vec::with_capacity(2);
-        for name in [into, out] {
+        let mut indices = [0; 2];
+        for (place, name) in indices.iter_mut().zip([into, out]) {
             let index = self.link(name)?.ok_or(Error::Malformed("a new interface is not there"))?.index;
             let mut batch = Batch::new();
             batch.push("set up interface", link::RTM_SETLINK, ACK, &link::header(index, flags, flags), |a| {
@@ -72,9 +74,10 @@ impl Rtnl {
                 });
             }
             self.socket.send(batch).map_err(|e| e.about(name))?;
-            indices.push(index);
+            *place = index;
         }
         // Each has a carrier only now that both are up.
-        indices.into_iter().try_for_each(|index| self.settle(index))
+        indices.into_iter().try_for_each(|index| self.settle(index))?;
+        Ok(indices[1])
     }
 }

@@ -8,20 +8,21 @@ use crate::{Result, Subnet, Subnet6};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
+pub(super) const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
-const RTA_TABLE: u16 = 15;
+pub(super) const RTA_TABLE: u16 = 15;
 const TABLE_MAIN: u8 = 254;
 const TABLE_LOCAL: u32 = 255;
-const PROTOCOL_BOOT: u8 = 3;
+pub(super) const PROTOCOL_BOOT: u8 = 3;
 const SCOPE_UNIVERSE: u8 = 0;
+pub(super) const SCOPE_LINK: u8 = 253;
 /// In a deletion: of any scope.
 const SCOPE_NOWHERE: u8 = 255;
-const TYPE_UNICAST: u8 = 1;
+pub(super) const TYPE_UNICAST: u8 = 1;
 
 /// An IPv4 route of any table but the local one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub struct Configuration<'a> {
 }
 
 /// `struct rtmsg`.
-fn header(family: u8, prefix: u8, table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
+pub(super) fn header(family: u8, prefix: u8, table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
     [family, prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
 }
 

@@ -80,6 +80,40 @@ fn strict_reverse_path_filters_are_no_hindrance() {
 }
 
 #[test]
+fn filters_of_sources_in_rules_are_no_hindrance() {
+    on_private_host(|| {
+        nft("add table inet rp; add chain inet rp pre { type filter hook prerouting priority -300; }; \
+             add rule inet rp pre fib saddr . mark . iif oif missing counter drop");
+        let scene = Scene::new();
+        assert_eq!(scene.from_outside(), Some(IpAddr::V4(OUTSIDE)));
+        // As NixOS has it, as iptables has it, and one who only asks whether there is a way back at all.
+        for (priority, rule) in [
+            (-140, "fib saddr . mark . iif oif exists accept; add rule inet rp pre meta iifname != lo drop"),
+            (-150, "fib saddr . mark oif missing drop"),
+            (10, "fib saddr . mark . iif oif missing drop"),
+        ] {
+            nft(&format!(
+                "delete table inet rp; add table inet rp; add chain inet rp pre {{ type filter hook prerouting priority {priority}; }}; \
+                 add rule inet rp pre {rule}"
+            ));
+            assert_eq!(scene.from_outside(), Some(IpAddr::V4(OUTSIDE)), "{rule}");
+        }
+        nft("delete table inet rp");
+        for program in ["iptables-nft", "iptables-legacy"] {
+            let rule = "-t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP";
+            let run =
+                |rule: &str| std::process::Command::new(program).args(rule.split(' ')).status().unwrap().success();
+            assert!(run(rule), "{program}");
+            assert_eq!(scene.from_outside(), Some(IpAddr::V4(OUTSIDE)), "{program}");
+            assert!(run("-t raw -F"), "{program}");
+        }
+        // The mark is on the way between the two only.
+        let marks = ruleset();
+        assert!(marks.contains("meta mark set 0x6e617275") && marks.contains("meta mark set 0x00000000"), "{marks}");
+    });
+}
+
+#[test]
 fn a_datagram_in_fragments_comes_through_whole() {
     on_private_host(|| {
         // The other machine is behind a bridge here, and br_netfilter puts fragments together without remembering their size:
