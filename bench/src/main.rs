@@ -3,9 +3,10 @@
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
 //! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default,
 //! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk,
-//! `--traffic` how fast bytes and connections move, `--many N` one engine of ours with N running containers.
+//! `--traffic` how fast bytes and connections move, `--logs` how fast containers' output is logged, `--many N` one engine of ours with N running containers.
 
 mod images;
+mod logs;
 mod many;
 mod memory;
 mod runtimes;
@@ -37,6 +38,8 @@ struct Settings {
     security: bool,
     /// How fast bytes and connections move is compared.
     traffic: bool,
+    /// How fast output is logged is compared.
+    logs: bool,
     /// Images' times are compared.
     images: bool,
     /// What images take on disk is compared.
@@ -72,6 +75,7 @@ fn run(settings: Settings) -> Result<()> {
         Settings { many, rounds, .. } if many > 0 => many::measure(many, rounds),
         Settings { images: true, rounds, .. } => images::times(rounds),
         Settings { store: true, .. } => images::disk(),
+        Settings { logs: true, rounds, .. } => logs::compare(rounds),
         Settings { traffic: true, rounds, .. } => traffic::compare(rounds),
         Settings { runtimes: true, rounds, .. } => runtimes::compare(rounds),
         _ => bench(settings),
@@ -85,6 +89,7 @@ fn settings() -> Result<Settings> {
         runtimes: false,
         security: false,
         traffic: false,
+        logs: false,
         images: false,
         store: false,
         many: 0,
@@ -107,6 +112,10 @@ fn settings() -> Result<Settings> {
                 settings.traffic = true;
                 continue;
             }
+            "--logs" => {
+                settings.logs = true;
+                continue;
+            }
             "--store" => {
                 settings.store = true;
                 continue;
@@ -117,7 +126,7 @@ fn settings() -> Result<Settings> {
             }
             other => {
                 bail!(
-                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic, --many N and --security"
+                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic, --logs, --many N and --security"
                 )
             }
         };

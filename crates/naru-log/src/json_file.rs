@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// A line longer than this is no record (16 KiB of output, each byte escaped, and its attributes).
 const RECORD_LIMIT: usize = 1 << 20;
+/// What is around the text of a line, about.
+const FRAME: usize = 80;
 
 /// The driver.
 #[derive(Debug)]
@@ -66,8 +68,16 @@ impl Driver for JsonFile {
     }
 
     fn encode(&self, entry: &Entry<'_>, attributes: &[u8], out: &mut Vec<u8>) {
+        out.reserve(entry.text.len() + attributes.len() + FRAME);
         out.extend_from_slice(b"{\"log\":\"");
-        json_text::escape(&entry.text, out);
+        // Most lines have nothing to escape but their end.
+        match entry.text.strip_suffix(b"\n") {
+            Some(line) => {
+                json_text::escape(line, out);
+                out.extend_from_slice(b"\\n");
+            }
+            None => json_text::escape(&entry.text, out),
+        }
         out.extend_from_slice(match entry.stream {
             Stream::Stdout => b"\",\"stream\":\"stdout\",",
             Stream::Stderr => b"\",\"stream\":\"stderr\",",
@@ -85,7 +95,7 @@ impl Driver for JsonFile {
     }
 
     fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
-        let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
+        let Some(end) = memchr::memchr(b'\n', bytes) else {
             return if bytes.len() < RECORD_LIMIT { Step::More } else { Step::Skip(bytes.len()) };
         };
         parse(&bytes[..end]).map_or(Step::Skip(end + 1), |entry| Step::Entry(entry, end + 1))

@@ -6,6 +6,9 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `bytes` to `out`: invalid UTF-8 becomes U+FFFD, and besides what JSON demands `<`, `>`, `&`, U+2028 and U+2029 are escaped.
 pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     // Checks eight bytes at once where they are ASCII, which the chunks don't.
     if let Ok(text) = std::str::from_utf8(bytes) {
         return escape_text(text.as_bytes(), out);
@@ -52,6 +55,13 @@ fn escape_text(text: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+/// Whether all of it is ASCII that stands for itself: one pass of vector instructions.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let plain = |block: &[u8]| !block.iter().fold(false, |any, byte| any | is_special(*byte) | (*byte >= 0x80));
+    blocks.iter().all(|block| plain(block)) && plain(rest)
 }
 
 const fn is_special(byte: u8) -> bool {

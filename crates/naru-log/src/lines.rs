@@ -1,6 +1,7 @@
 //! Output as it arrives, cut into lines, and lines of more than 16 KiB into pieces (moby, daemon/logger/copier.go).
 
 use crate::entry::{Entry, Partial, Stream};
+use memchr::memchr;
 
 /// docker's buffer for one line.
 pub const LINE_LIMIT: usize = 16 << 10;
@@ -28,7 +29,7 @@ impl Lines {
         while !rest.is_empty() {
             let room = LINE_LIMIT - self.text.len();
             let window = &rest[..rest.len().min(room)];
-            let newline = window.iter().position(|b| *b == b'\n');
+            let newline = memchr(b'\n', window);
             let taken = newline.map_or(window.len(), |at| at + 1);
             let (piece, after) = rest.split_at(taken);
             rest = after;

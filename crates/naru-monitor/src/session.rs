@@ -11,12 +11,15 @@ use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::time::{Duration, Instant};
 
 /// Read at once from a process: the size of a pipe.
 const OUTPUT_CHUNK: usize = 64 << 10;
+/// The size of the pipe of a process that has filled one: it waits less often for us.
+const WIDE_CHUNK: usize = 256 << 10;
 /// So long other holders may keep the streams of an ended process open.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,8 @@ pub(crate) struct Session {
     terminal: bool,
     input: Option<Input>,
     outputs: [Option<OwnedFd>; 2],
+    /// What is read at once from each: as much as its pipe holds.
+    chunks: [usize; 2],
     clients: Vec<Client>,
     log: Option<Log>,
     /// Keeps the beginning of its output, for a check of the container's health.
@@ -77,6 +82,7 @@ impl Session {
             terminal: ends.terminal,
             input: ends.input,
             outputs: ends.outputs,
+            chunks: [OUTPUT_CHUNK; 2],
             clients: Vec::new(),
             log: None,
             capture: None,
@@ -214,10 +220,15 @@ impl Session {
     fn copy_output(&mut self, which: usize, chunk: &mut Vec<u8>) {
         let Some(output) = &self.outputs[which] else { return };
         chunk.clear();
-        chunk.reserve_exact(OUTPUT_CHUNK);
+        chunk.reserve_exact(self.chunks[which]);
         match rustix::io::read(output, spare_capacity(chunk)) {
             Ok(0) => self.end_output(which),
-            Ok(_) => {
+            Ok(count) => {
+                if count >= OUTPUT_CHUNK && self.chunks[which] == OUTPUT_CHUNK && !self.terminal {
+                    // Where the pipe may not grow, more is asked for than it holds.
+                    let _ = fcntl_setpipe_size(output, WIDE_CHUNK);
+                    self.chunks[which] = WIDE_CHUNK;
+                }
                 let output = chunk.as_slice();
                 self.clients.iter_mut().filter(|c| c.wants(which)).for_each(|c| c.send(which, output));
                 if let Some(log) = &mut self.log {
