@@ -30,6 +30,7 @@ mod manifest;
 mod metrics;
 mod network;
 mod network_chaos;
+mod network_drivers;
 mod network_isolation;
 mod networks;
 mod oci;

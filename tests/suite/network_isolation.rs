@@ -1,11 +1,11 @@
 //! Who must not reach whom: networks beside each other, networks without a way out, containers that must not talk, sources that are not
-//! theirs; and networks on the link of one of the host's interfaces.
+//! theirs.
 
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Client, Engine, Target, World, eventually, shared, unique};
+use naru_testkit::{Client, Engine, Target, eventually, shared, unique};
 
 fn cli() -> Result<Client> {
     Ok(shared()?.cli())
@@ -23,6 +23,13 @@ fn reaches(cli: &Client, container: &str, address: &str) -> Result<bool> {
     Ok(cli.run(["exec", container, "ping", "-c", "1", "-W", "1", address])?.code == 0)
 }
 
+/// For what is open: on a busy machine the first packet by a new interface may take longer than the second that `reaches` waits.
+fn comes_to_reach(cli: &Client, container: &str, address: &str) -> Result<()> {
+    eventually(&format!("{container} to reach {address}"), || {
+        cli.ok(["exec", container, "ping", "-c", "1", "-W", "2", address]).map(drop)
+    })
+}
+
 #[test]
 fn networks_do_not_reach_each_other() -> Result<()> {
     let (cli, one, two, a, b) = (cli()?, unique("one"), unique("two"), unique("a"), unique("b"));
@@ -34,7 +41,7 @@ fn networks_do_not_reach_each_other() -> Result<()> {
     assert!(!reaches(&cli, &a, &at_b)? && !reaches(&cli, &b, &at_a)?);
     // A container on both is no router between them, and reaches both.
     cli.ok(["network", "connect", &two, &a])?;
-    assert!(reaches(&cli, &a, &at_b)?);
+    comes_to_reach(&cli, &a, &at_b)?;
     assert!(!reaches(&cli, &b, &at_a)?);
     cli.ok(["rm", "-f", &a, &b])?;
     cli.ok(["network", "rm", &one, &two])?;
@@ -51,7 +58,7 @@ fn without_icc_only_the_way_out_is_open() -> Result<()> {
     let at_b = address(&cli, &b, &network)?;
     // An older daemon needs a module of the kernel for it.
     assert!(!reaches(&cli, &a, &at_b)? || shared()?.target() == Target::Dockerd);
-    assert!(reaches(&cli, &a, "10.93.3.1")?);
+    comes_to_reach(&cli, &a, "10.93.3.1")?;
     cli.ok(["rm", "-f", &a, &b])?;
     cli.ok(["network", "rm", &network])?;
     Ok(())
@@ -125,85 +132,5 @@ fn a_foreign_source_does_not_get_out() -> Result<()> {
     assert!(!has("second") && !has("203.0.113.7"), "{seen:?}");
     cli.ok(["rm", "-f", "liar"])?;
     cli.ok(["network", "rm", "pier"])?;
-    engine.finish()
-}
-
-/// Gives the host an interface `far<n>`, behind which a switch is with a router at `address`.
-fn give_a_link(world: &World, n: u8, address: &str) -> Result<()> {
-    let script = format!(
-        "ip link add lan{n} type bridge; ip link add port{n} type veth peer name far{n}; ip link set port{n} master lan{n}; \
-         ip addr add {address} dev lan{n}; for l in lan{n} port{n} far{n}; do ip link set $l up; done"
-    );
-    ensure!(world.command("sh").args(["-ec", &script]).status()?.success(), "give the host a link");
-    Ok(())
-}
-
-#[test]
-fn macvlan_modes() -> Result<()> {
-    let mut engine = Engine::start()?;
-    engine.load_busybox()?;
-    give_a_link(engine.world(), 8, "10.97.0.250/24")?;
-    let cli = engine.cli();
-    let create = |mode: &str| {
-        let (parent, mode) = ("parent=far8", format!("macvlan_mode={mode}"));
-        let args = ["network", "create", "-d", "macvlan", "--subnet", "10.97.0.0/24", "--gateway", "10.97.0.250"];
-        cli.run([&args[..], &["-o", parent, "-o", &mode, "street"]].concat())
-    };
-    for mode in ["private", "vepa"] {
-        ensure!(create(mode)?.code == 0, "{mode}");
-        cli.ok(sleeper("one", "street", &["--ip", "10.97.0.11"]))?;
-        cli.ok(sleeper("two", "street", &[]))?;
-        eventually("the street's router", || cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.97.0.250"]))?;
-        // The switch doesn't send back what it gets.
-        let done = cli.run(["exec", "two", "ping", "-c", "1", "-W", "1", "10.97.0.11"])?;
-        ensure!(done.code != 0, "{mode}: one reaches the other");
-        cli.ok(["rm", "-f", "one", "two"])?;
-        cli.ok(["network", "rm", "street"])?;
-    }
-    let done = create("sideways")?;
-    ensure!(
-        done.code == 1 && done.stderr.contains("requested macvlan mode 'sideways' is not valid"),
-        "{}",
-        done.stderr
-    );
-    ensure!(engine.world().command("ip").args(["link", "del", "port8"]).status()?.success(), "take the link away");
-    engine.finish()
-}
-
-#[test]
-fn containers_on_the_hosts_link() -> Result<()> {
-    let mut engine = Engine::start()?;
-    engine.load_busybox()?;
-    give_a_link(engine.world(), 9, "10.94.0.250/24")?;
-    let cli = engine.cli();
-    let args = ["network", "create", "-d", "macvlan", "--subnet", "10.94.0.0/24", "--gateway", "10.94.0.250"];
-    cli.ok([&args[..], &["-o", "parent=far9", "street"]].concat())?;
-    cli.ok(sleeper("one", "street", &["--ip", "10.94.0.11"]))?;
-    cli.ok(sleeper("two", "street", &[]))?;
-    assert_eq!(cli.ok(["network", "inspect", "-f", "{{.Driver}}", "street"])?, "macvlan");
-    let inside = cli.ok(["exec", "one", "ip", "route"])?;
-    assert!(inside.contains("default via 10.94.0.250 dev eth0"), "{inside}");
-    eventually("the other container and the street's own router", || {
-        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.94.0.11"])?;
-        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "one"])?;
-        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "2", "10.94.0.250"])
-    })?;
-    if engine.target() == Target::Naru {
-        engine.kill()?;
-        engine.launch()?;
-        let cli = engine.cli();
-        cli.ok(["exec", "two", "ping", "-c", "1", "-W", "5", "one"])?;
-        let said = cli.fails(1, ["network", "create", "-d", "macvlan", "nowhere"])?;
-        assert!(said.contains("parent"), "{said}");
-        let said = cli.fails(1, ["network", "create", "-d", "macvlan", "-o", "parent=none9", "nowhere"])?;
-        assert!(said.contains("none9"), "{said}");
-        let through =
-            ["network", "create", "-d", "macvlan", "-o", "parent=far9", "-o", "macvlan_mode=passthru", "nowhere"];
-        assert!(cli.fails(1, through)?.contains("passthru"));
-    }
-    let cli = engine.cli();
-    cli.ok(["rm", "-f", "one", "two"])?;
-    cli.ok(["network", "rm", "street"])?;
-    ensure!(engine.world().command("ip").args(["link", "del", "port9"]).status()?.success(), "take the link away");
     engine.finish()
 }

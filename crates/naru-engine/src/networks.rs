@@ -9,10 +9,12 @@ mod create;
 mod links;
 mod names;
 mod options;
+mod parents;
 mod pools;
 mod record;
 mod remove;
 mod spares;
+mod template;
 mod view;
 
 pub(crate) use attach::{Sandbox, way_out};
@@ -89,8 +91,7 @@ impl Networks {
                 Err(error) => tracing::warn!(network = id, "its record can't be read: {error}"),
             }
         }
-        let taken6: Vec<Subnet6> = known.networks.values().filter_map(|n| n.spec.subnet6).collect();
-        let taken: Vec<Subnet> = known.networks.values().filter_map(|n| n.spec.subnet).collect();
+        let (taken, taken6) = taken(known.networks.values());
         let predefined = predefined(&config, &host, &taken, &taken6)?;
         let networks = predefined.networks().map(Arc::new);
         let [default, ..] = &networks;
@@ -217,8 +218,7 @@ impl Networks {
 
     /// All IPv4 and IPv6 subnets that networks have.
     fn subnets(&self) -> (Vec<Subnet>, Vec<Subnet6>) {
-        let all = self.all();
-        (all.iter().filter_map(|n| n.spec.subnet).collect(), all.iter().filter_map(|n| n.spec.subnet6).collect())
+        taken(self.all().iter())
     }
 
     /// Fills the pool on another thread, after requests have been answered.
@@ -245,6 +245,12 @@ impl Networks {
         self.pool.close(&self.host);
         self.spares.close();
     }
+}
+
+/// The subnets of networks; a template has none.
+fn taken<'a>(networks: impl Iterator<Item = &'a Arc<Network>>) -> (Vec<Subnet>, Vec<Subnet6>) {
+    let real: Vec<_> = networks.filter(|n| !n.config_only).collect();
+    (real.iter().filter_map(|n| n.spec.subnet).collect(), real.iter().filter_map(|n| n.spec.subnet6).collect())
 }
 
 /// The predefined networks: as recorded, or chosen now.

@@ -4,6 +4,7 @@ mod attach;
 mod bridge;
 mod exposure;
 mod gate;
+mod on_link;
 mod ports;
 mod reconcile;
 

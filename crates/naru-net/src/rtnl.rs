@@ -5,11 +5,13 @@ mod gate;
 mod hairpin;
 mod link;
 mod lock;
+mod on_link;
 mod route;
 mod rule;
 
 pub use address::AddressInfo;
-pub use link::{BridgeOptions, LinkInfo, LinkStats, Macvlan, VethPair};
+pub use link::{BridgeOptions, LinkInfo, LinkStats, VethPair};
+pub use on_link::{LinkKind, OnLink, ParentOptions};
 pub use route::{Configuration, RouteInfo};
 
 pub(crate) use link::is_valid_name;

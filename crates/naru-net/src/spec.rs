@@ -3,7 +3,7 @@
 use crate::ipam::Block;
 use crate::nft::BridgeRules;
 use crate::rtnl;
-use crate::{Error, Result, Subnet, Subnet6};
+use crate::{Error, IpvlanFlag, IpvlanMode, MacvlanMode, Result, Subnet, Subnet6};
 use naru_base::Id;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,8 +19,10 @@ pub enum Driver {
     Host,
     /// A namespace of its own with `lo` alone.
     Null,
-    /// An interface per container on the link of one of the host's interfaces.
+    /// An interface per container on the link of one of the host's interfaces, with an Ethernet address of its own.
     Macvlan,
+    /// The same with the Ethernet address of the host's interface.
+    Ipvlan,
 }
 
 impl Driver {
@@ -31,49 +33,18 @@ impl Driver {
             Self::Host => "host",
             Self::Null => "null",
             Self::Macvlan => "macvlan",
-        }
-    }
-}
-
-/// How the interfaces of a [`Driver::Macvlan`] network go together (`macvlan_mode` in linux/if_link.h).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MacvlanMode {
-    /// They reach each other on the host.
-    #[default]
-    Bridge,
-    /// They never reach each other.
-    Private,
-    /// They reach each other if the switch sends back what it gets.
-    Vepa,
-}
-
-impl MacvlanMode {
-    /// docker's name of it, which is the kernel's.
-    ///
-    /// # Errors
-    /// docker's text.
-    pub fn from_name(name: &str) -> naru_base::Result<Self> {
-        match name {
-            "" | "bridge" => Ok(Self::Bridge),
-            "private" => Ok(Self::Private),
-            "vepa" => Ok(Self::Vepa),
-            "passthru" => Err(naru_base::Error::not_implemented(
-                "macvlan mode passthru is not available: it takes the parent interface for one container alone; use another mode",
-            )),
-            _ => Err(naru_base::Error::invalid(format!(
-                "requested macvlan mode '{name}' is not valid, 'bridge' mode is the macvlan driver default"
-            ))),
+            Self::Ipvlan => "ipvlan",
         }
     }
 
-    /// As the kernel has it.
-    pub(crate) fn number(self) -> u32 {
-        match self {
-            Self::Private => 1,
-            Self::Vepa => 2,
-            Self::Bridge => 4,
-        }
+    /// Whether containers have an interface on such a network.
+    pub fn has_endpoints(self) -> bool {
+        !matches!(self, Self::Host | Self::Null)
+    }
+
+    /// Whether such a network is on the link of one of the host's interfaces.
+    pub fn is_on_link(self) -> bool {
+        matches!(self, Self::Macvlan | Self::Ipvlan)
     }
 }
 
@@ -121,12 +92,21 @@ pub struct NetworkSpec {
     /// Addresses that something else on the network has, by its name.
     #[serde(default)]
     pub auxiliary: BTreeMap<String, IpAddr>,
-    /// The host's interface, for [`Driver::Macvlan`].
+    /// The host's interface, for [`Driver::Macvlan`] and [`Driver::Ipvlan`].
     #[serde(default)]
     pub parent: String,
+    /// That interface is there for such networks only: it is made and removed with them.
+    #[serde(default)]
+    pub own_parent: bool,
     /// How its interfaces go together, for [`Driver::Macvlan`].
     #[serde(default)]
     pub macvlan_mode: MacvlanMode,
+    /// Who decides about a packet's way, for [`Driver::Ipvlan`].
+    #[serde(default)]
+    pub ipvlan_mode: IpvlanMode,
+    /// Whom its containers reach on the host, for [`Driver::Ipvlan`].
+    #[serde(default)]
+    pub ipvlan_flag: IpvlanFlag,
     /// The user's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -180,16 +160,19 @@ impl NetworkSpec {
             ip_range6: None,
             auxiliary: BTreeMap::new(),
             parent: String::new(),
+            own_parent: false,
             macvlan_mode: MacvlanMode::Bridge,
+            ipvlan_mode: IpvlanMode::L2,
+            ipvlan_flag: IpvlanFlag::Bridge,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
         }
     }
 
-    /// A network on the link of the host's interface `parent`.
-    pub fn macvlan(id: Id, name: &str, parent: String) -> Self {
+    /// A network on the link of one of the host's interfaces, which is not said yet; it has no addresses.
+    pub fn on_link(id: Id, name: &str, driver: Driver) -> Self {
         // No MTU of its own: the parent's.
-        Self { parent, icc: true, mtu: 0, ..Self::bare(id, name, Driver::Macvlan) }
+        Self { icc: true, mtu: 0, ..Self::bare(id, name, driver) }
     }
 
     /// What the firewall must know of a bridge network.
@@ -217,7 +200,7 @@ impl NetworkSpec {
                 return invalid(format!("invalid bridge name {:?}", self.bridge_name));
             }
             Driver::Bridge if !(68..=65535).contains(&self.mtu) => return invalid(format!("invalid MTU {}", self.mtu)),
-            Driver::Bridge | Driver::Macvlan => {}
+            Driver::Bridge | Driver::Macvlan | Driver::Ipvlan => {}
         }
         let v4 = self.plan("", self.ipv4, self.subnet, self.gateway, self.ip_range)?;
         let v6 = self.plan("IPv6 ", self.ipv6, self.subnet6, self.gateway6, self.ip_range6)?;
@@ -240,14 +223,14 @@ impl NetworkSpec {
         if !enabled {
             return Ok(None);
         }
-        let (Some(subnet), Some(gateway)) = (subnet, gateway) else {
+        let Some(subnet) = subnet.filter(|_| gateway.is_some() || self.driver.is_on_link()) else {
             return invalid(format!("an {family}subnet and a gateway are needed"));
         };
         let (first, last) = subnet.hosts();
         if last <= first || subnet.bounds().0 == 0 {
             return invalid(format!("subnet {subnet} has no room for a gateway and a container"));
         }
-        if !(first..=last).contains(&B::number(gateway)) {
+        if let Some(gateway) = gateway.filter(|g| !(first..=last).contains(&B::number(*g))) {
             return invalid(format!("no matching subnet for gateway {gateway}"));
         }
         let inside = |r: B| r.bounds().0 >= subnet.bounds().0 && r.bounds().1 <= subnet.bounds().1;
@@ -273,7 +256,8 @@ pub(crate) struct Addresses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan<B: Block> {
     pub subnet: B,
-    pub gateway: B::Address,
+    /// None on a link without a router.
+    pub gateway: Option<B::Address>,
     pub range: Option<B>,
 }
 
@@ -307,7 +291,7 @@ pub struct Endpoint {
     pub ip: Option<Ipv4Addr>,
     /// The subnet's prefix length.
     pub prefix: u8,
-    /// The default gateway; none on an internal network.
+    /// The default gateway; none on an internal network, `0.0.0.0` where the interface itself is the way.
     pub gateway: Option<Ipv4Addr>,
     /// The container's IPv6 address; none on a network without IPv6.
     #[serde(default)]
@@ -315,12 +299,12 @@ pub struct Endpoint {
     /// The IPv6 subnet's prefix length.
     #[serde(default)]
     pub prefix6: u8,
-    /// The default gateway of IPv6; none on an internal network.
+    /// The default gateway of IPv6; none on an internal network, `::` where the interface itself is the way.
     #[serde(default)]
     pub gateway6: Option<Ipv6Addr>,
-    /// The container's Ethernet address.
+    /// The container's Ethernet address; empty when that is the parent's (ipvlan).
     pub mac: String,
-    /// The host's end of the veth pair; empty for a macvlan.
+    /// The host's end of the veth pair; empty for one on a link of the host's.
     pub host_ifname: String,
     /// The container's end.
     pub ifname: String,
@@ -332,9 +316,14 @@ impl Endpoint {
         self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6)).collect()
     }
 
-    /// Its gateways, IPv4 first; none on an internal network.
+    /// Its gateways, IPv4 first; none on an internal network, and unspecified where the interface itself is the way.
     pub fn gateways(&self) -> Vec<IpAddr> {
         self.gateway.map(IpAddr::V4).into_iter().chain(self.gateway6.map(IpAddr::V6)).collect()
+    }
+
+    /// The host's own addresses on the network, as far as the container has a way out there; on a link of the host's there are none.
+    pub fn host_addresses(&self) -> Vec<IpAddr> {
+        if self.host_ifname.is_empty() { Vec::new() } else { self.gateways() }
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) struct Info {
 #[serde(rename_all = "PascalCase")]
 struct Plugins {
     volume: [&'static str; 1],
-    network: [&'static str; 4],
+    network: [&'static str; 5],
     authorization: Option<()>,
     log: Vec<&'static str>,
 }
@@ -176,7 +176,7 @@ impl Info {
             driver: "overlay2",
             plugins: Plugins {
                 volume: ["local"],
-                network: ["bridge", "host", "macvlan", "null"],
+                network: ["bridge", "host", "ipvlan", "macvlan", "null"],
                 authorization: None,
                 log: naru_engine::log_drivers(),
             },

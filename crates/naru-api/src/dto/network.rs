@@ -199,7 +199,7 @@ struct Pool {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ConfigFrom {
-    network: &'static str,
+    network: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -247,8 +247,8 @@ impl Network {
             internal: view.internal,
             attachable: view.attachable,
             ingress: false,
-            config_from: ConfigFrom { network: "" },
-            config_only: false,
+            config_from: ConfigFrom { network: view.config_from },
+            config_only: view.config_only,
             containers: if with_containers {
                 view.containers.into_iter().map(member).collect()
             } else {

@@ -56,7 +56,7 @@ impl Engine {
         {
             // By the container's own gateway: that address is the host's on a network that the container is on.
             let entry = |address| ExtraHost { name: HOST_NAME.into(), address };
-            extra.extend(endpoint.gateways().into_iter().map(entry));
+            extra.extend(endpoint.host_addresses().into_iter().map(entry));
         }
         extra.extend(self.live_links(record)?.iter().map(crate::networks::LiveLink::host));
         let own: Vec<IpAddr> = sandbox.map(own_addresses).unwrap_or_default();
@@ -76,8 +76,8 @@ impl Engine {
         let current = folder.read_to_string("hosts", FILE_LIMIT).system("cannot read the container's hosts")?;
         let mut changed = with_own_addresses(&current, &own_addresses(sandbox), &names);
         if !record.host.extra_hosts.iter().any(|entry| entry.starts_with(HOST_NAME)) {
-            let gateways = way_out(&record, &sandbox.attached).map(|(_, e)| e.gateways()).unwrap_or_default();
-            changed = with_own_addresses(&changed, &gateways, HOST_NAME);
+            let host = way_out(&record, &sandbox.attached).map(|(_, e)| e.host_addresses()).unwrap_or_default();
+            changed = with_own_addresses(&changed, &host, HOST_NAME);
         }
         if changed != current {
             write_in_place(&folder, "hosts", &changed)?;

@@ -100,6 +100,7 @@ impl Networks {
         let mut plan = Plan::new();
         for (name, settings) in &record.networks {
             let network = self.find(name)?;
+            refuse_template(&network)?;
             if !network.has_endpoints() {
                 continue;
             }
@@ -195,6 +196,7 @@ impl Engine {
                 }
                 found => found?,
             };
+            refuse_template(&network)?;
             let name = network.spec.name.clone();
             if name != main && (alone || !network.has_endpoints()) {
                 return Err(Error::invalid(
@@ -230,6 +232,17 @@ fn may_change_addresses(record: &Record) -> bool {
     let host = &record.host;
     let caps = naru_runtime::capabilities::effective_set(&host.cap_add, &host.cap_drop, host.privileged);
     caps.is_ok_and(|set| set & NET_ADMIN != 0)
+}
+
+/// Nobody is on a network that is a template for others; docker's text.
+pub(super) fn refuse_template(network: &Network) -> Result<()> {
+    match network.config_only {
+        true => Err(super::forbidden(format!(
+            "cannot create endpoint on configuration-only network {}: it is a template for others (--config-from)",
+            network.spec.name
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Whether a network can meet what a container wants of it; docker's texts.

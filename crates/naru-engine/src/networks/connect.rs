@@ -1,6 +1,6 @@
 //! Joining and leaving networks, also while the container runs.
 
-use super::attach::{check_settings, way_out};
+use super::attach::{check_settings, refuse_template, way_out};
 use super::{Network, forbidden};
 use crate::Engine;
 use crate::container::Container;
@@ -22,6 +22,7 @@ impl Engine {
         settings: EndpointSettings,
     ) -> Result<()> {
         let network = self.networks.find(network)?;
+        refuse_template(&network)?;
         let container = self.containers.find(container)?;
         let _operation = container.operation.lock().await;
         let (mode, name, cut_off) =

@@ -30,8 +30,8 @@ impl Engine {
 impl Networks {
     fn create(&self, request: &NetworkRequest) -> Result<Arc<Network>> {
         check(request)?;
-        let driver = driver(&request.driver)?;
         let _making = crate::lock(&self.making);
+        let request = &*self.resolve(request)?;
         if self.all().iter().any(|n| n.spec.name == request.name) {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
@@ -40,12 +40,18 @@ impl Networks {
             return Err(Error::invalid("IPv4 or IPv6 must be enabled"));
         }
         let wanted = pools::read(&request.pools, ipv4, ipv6)?;
-        let network = Network {
-            created: clock::now(),
-            own_subnets: wanted.v4.is_some() || wanted.v6.is_some(),
-            spec: self.specify(request, driver, (ipv4, ipv6), wanted)?,
-            attachable: request.attachable,
-            predefined: false,
+        let network = if request.config_only {
+            self.template(request, wanted)?
+        } else {
+            Network {
+                created: clock::now(),
+                own_subnets: wanted.v4.is_some() || wanted.v6.is_some(),
+                spec: self.specify(request, driver(&request.driver)?, (ipv4, ipv6), wanted)?,
+                attachable: request.attachable,
+                config_only: false,
+                config_from: request.config_from.clone(),
+                predefined: false,
+            }
         };
         let id = network.spec.id.clone();
         self.records.save(id.as_str(), &network, Durability::Synced).system("cannot write the network's record")?;
@@ -70,7 +76,7 @@ impl Networks {
     ) -> Result<NetworkSpec> {
         let id = Id::random()?;
         let mut spec = match driver {
-            Driver::Macvlan => NetworkSpec::macvlan(id, &request.name, String::new()),
+            on_link if on_link.is_on_link() => NetworkSpec::on_link(id, &request.name, on_link),
             _ => {
                 let bridge = self.host.instance().bridge_of(id.as_str());
                 NetworkSpec::unaddressed_bridge(id, &request.name, bridge)
@@ -82,13 +88,8 @@ impl Networks {
             let other = &spec.bridge_name;
             return Err(forbidden(format!("the bridge {other} belongs to another network of this engine")));
         }
-        if driver == Driver::Macvlan && spec.parent.is_empty() {
-            return Err(Error::invalid(
-                "a macvlan network needs the interface of the host that it is to be on: give it by -o parent=<interface>",
-            ));
-        }
-        if driver == Driver::Macvlan && !self.host.has_interface(&spec.parent)? {
-            return Err(Error::invalid(format!("the host has no interface {} for the network to be on", spec.parent)));
+        if driver.is_on_link() {
+            self.choose_parent(&mut spec)?;
         }
         spec.options.clone_from(&request.options);
         spec.labels.clone_from(&request.labels);
@@ -99,6 +100,8 @@ impl Networks {
     fn address(&self, spec: &mut NetworkSpec, wanted: Wanted) -> Result<()> {
         let overlap = || forbidden("invalid pool request: Pool overlaps with other one on this address space");
         let (taken, taken6) = self.subnets();
+        // The router of a link is one of its machines, and only the user knows which.
+        let on_link = spec.driver.is_on_link();
         if spec.ipv4 {
             let (subnet, range, gateway) = match wanted.v4 {
                 Some(own) if taken.iter().any(|s| s.overlaps(own.subnet)) => return Err(overlap()),
@@ -106,7 +109,7 @@ impl Networks {
                 None => (self.host.choose_subnet(&self.name_servers, &taken)?, None, None),
             };
             (spec.subnet, spec.ip_range) = (Some(subnet), range);
-            spec.gateway = gateway.or(Some(Ipv4Addr::from_bits(subnet.hosts().0)));
+            spec.gateway = gateway.or((!on_link).then(|| Ipv4Addr::from_bits(subnet.hosts().0)));
         }
         if spec.ipv6 {
             let (subnet, range, gateway) = match wanted.v6 {
@@ -115,7 +118,7 @@ impl Networks {
                 None => (self.host.choose_subnet6(&self.engine_id, &taken6)?, None, None),
             };
             (spec.subnet6, spec.ip_range6) = (Some(subnet), range);
-            spec.gateway6 = gateway.or(Some(Ipv6Addr::from_bits(subnet.hosts().0)));
+            spec.gateway6 = gateway.or((!on_link).then(|| Ipv6Addr::from_bits(subnet.hosts().0)));
         }
         spec.auxiliary = wanted.auxiliary;
         Ok(())
@@ -140,9 +143,6 @@ fn check(request: &NetworkRequest) -> Result<()> {
     if request.ingress {
         return Err(forbidden("Ingress network can only be global scope network"));
     }
-    if request.config_only || !request.config_from.is_empty() {
-        return Err(Error::not_implemented("networks that are templates for others are not available"));
-    }
     match request.ipam_driver.as_str() {
         "" | "default" => Ok(()),
         other => Err(Error::not_found(format!("IPAM plugin \"{other}\" not found"))),
@@ -154,7 +154,7 @@ fn driver(name: &str) -> Result<Driver> {
         "" | "bridge" => Ok(Driver::Bridge),
         "macvlan" => Ok(Driver::Macvlan),
         "host" | "null" => Err(forbidden(format!("only one instance of \"{name}\" network is allowed"))),
-        "ipvlan" => Err(Error::not_implemented("ipvlan networks are not available: use macvlan, or a bridge")),
+        "ipvlan" => Ok(Driver::Ipvlan),
         "overlay" => Err(forbidden("cannot create an overlay network when swarm is not active")),
         other => Err(Error::not_found(format!("plugin \"{other}\" not found"))),
     }

@@ -13,7 +13,7 @@ use naru_dns::names::Entry;
 use naru_dns::{Link, Resolver, Upstream};
 use naru_fs::{Durability, Root, durable};
 use naru_monitor::protocol::{RESOLVE_VERSION, Request};
-use naru_net::{Driver, Endpoint, Netns};
+use naru_net::{Endpoint, Netns};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -138,7 +138,7 @@ impl Networks {
 impl Network {
     /// Whether containers on it find each other by name: on every network that users make.
     pub(crate) fn has_names(&self) -> bool {
-        !self.predefined && matches!(self.spec.driver, Driver::Bridge | Driver::Macvlan)
+        !self.predefined && self.has_endpoints()
     }
 }
 

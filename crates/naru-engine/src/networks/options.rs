@@ -1,7 +1,7 @@
 //! Driver options of a network, in docker's names.
 
 use naru_base::{Error, Result};
-use naru_net::{Driver, MacvlanMode, NetworkSpec};
+use naru_net::{Driver, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkSpec};
 use std::collections::BTreeMap;
 
 const BRIDGE: &str = "com.docker.network.bridge.";
@@ -19,7 +19,7 @@ pub(super) fn apply(spec: &mut NetworkSpec, options: &BTreeMap<String, String>) 
         }
         match spec.driver {
             Driver::Bridge => bridge(spec, key, value)?,
-            Driver::Macvlan => macvlan(spec, key, value)?,
+            Driver::Macvlan | Driver::Ipvlan => on_link(spec, key, value)?,
             Driver::Host | Driver::Null => {}
         }
     }
@@ -67,10 +67,12 @@ fn bridge(spec: &mut NetworkSpec, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn macvlan(spec: &mut NetworkSpec, key: &str, value: &str) -> Result<()> {
-    match (key, value) {
-        ("parent", _) => value.clone_into(&mut spec.parent),
-        ("macvlan_mode", mode) => spec.macvlan_mode = MacvlanMode::from_name(mode)?,
+fn on_link(spec: &mut NetworkSpec, key: &str, value: &str) -> Result<()> {
+    match (spec.driver, key) {
+        (_, "parent") => value.clone_into(&mut spec.parent),
+        (Driver::Macvlan, "macvlan_mode") => spec.macvlan_mode = MacvlanMode::from_name(value)?,
+        (Driver::Ipvlan, "ipvlan_mode") => spec.ipvlan_mode = IpvlanMode::from_name(value)?,
+        (Driver::Ipvlan, "ipvlan_flag") => spec.ipvlan_flag = IpvlanFlag::from_name(value)?,
         _ => {}
     }
     Ok(())

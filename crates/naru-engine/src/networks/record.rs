@@ -1,6 +1,6 @@
 //! What is kept of a network.
 
-use naru_net::{Driver, NetworkSpec};
+use naru_net::NetworkSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::types::UnixNanos;
@@ -22,6 +22,12 @@ pub(crate) struct Network {
     /// The caller chose the addresses: then containers may choose theirs.
     #[serde(default)]
     pub own_subnets: bool,
+    /// It is a template for others, and nothing else.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The name of the template that it was made from; empty for none.
+    #[serde(default)]
+    pub config_from: String,
     /// Not kept: one of the three that are always there.
     #[serde(skip)]
     pub predefined: bool,
@@ -30,7 +36,7 @@ pub(crate) struct Network {
 impl Network {
     /// Whether containers have an interface on it.
     pub(crate) fn has_endpoints(&self) -> bool {
-        matches!(self.spec.driver, Driver::Bridge | Driver::Macvlan)
+        self.spec.driver.has_endpoints()
     }
 }
 
@@ -52,6 +58,8 @@ impl Predefined {
             spec: spec.clone(),
             attachable: false,
             own_subnets: false,
+            config_only: false,
+            config_from: String::new(),
             predefined: true,
         })
     }

@@ -22,6 +22,9 @@ impl Engine {
         if network.predefined {
             return Err(forbidden(format!("{name} is a pre-defined network and cannot be removed")));
         }
+        if network.config_only && self.networks.is_template_of_any(&network) {
+            return Err(forbidden(format!("error while removing network: configuration network {name:?} is in use")));
+        }
         if let Err(users) = self.networks.withdraw(&network) {
             let users: Vec<String> = users.iter().filter_map(|id| self.as_user(&network, id)).collect();
             return Err(forbidden(format!(
@@ -52,7 +55,7 @@ impl Engine {
         let filter = crate::prune::Filter::parse(filters)?;
         let mut removed = Vec::new();
         for network in self.networks.all() {
-            if network.predefined || !filter.accepts(network.created, &network.spec.labels) {
+            if network.predefined || network.config_only || !filter.accepts(network.created, &network.spec.labels) {
                 continue;
             }
             // One in use stays; so does one that somebody else has just removed.
@@ -68,6 +71,12 @@ impl Engine {
 }
 
 impl Networks {
+    /// Whether another network was made from this template. One that is just being made has its settings already, and needs it no more.
+    fn is_template_of_any(&self, network: &Network) -> bool {
+        let name = &network.spec.name;
+        crate::lock(&self.known).networks.values().any(|n| n.config_from == *name)
+    }
+
     /// Takes it out of the table, unless it has users: then those.
     fn withdraw(&self, network: &Network) -> std::result::Result<(), Vec<Id>> {
         let mut known = crate::lock(&self.known);

@@ -29,7 +29,8 @@ fn options(network: &Network) -> BTreeMap<String, String> {
     all
 }
 
-fn pools(spec: &NetworkSpec) -> Vec<AddressPool> {
+/// Its addresses, as they are asked for and shown.
+pub(super) fn pools(spec: &NetworkSpec) -> Vec<AddressPool> {
     let auxiliary = |v4: bool| {
         let of_family = spec.auxiliary.iter().filter(|(_, ip)| ip.is_ipv4() == v4);
         of_family.map(|(name, ip)| (name.clone(), ip.to_string())).collect()
@@ -51,7 +52,8 @@ fn pools(spec: &NetworkSpec) -> Vec<AddressPool> {
 }
 
 fn live_view(record: &Record, name: &str, endpoint: &Endpoint) -> EndpointView {
-    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    // Where the interface itself is the way out, there is no gateway to show.
+    let text = |a: Option<IpAddr>| a.filter(|a| !a.is_unspecified()).map(|a| a.to_string()).unwrap_or_default();
     EndpointView {
         network_id: endpoint.network_id.to_string(),
         endpoint_id: endpoint.endpoint_id.to_string(),
@@ -119,6 +121,8 @@ impl Engine {
             pools: pools(spec),
             internal: spec.internal,
             attachable: network.attachable,
+            config_only: network.config_only,
+            config_from: network.config_from.clone(),
             options: options(network),
             labels: spec.labels.clone(),
             containers,

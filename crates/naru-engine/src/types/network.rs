@@ -83,9 +83,9 @@ pub struct NetworkRequest {
     pub attachable: bool,
     /// A swarm's; refused.
     pub ingress: bool,
-    /// Only a template for others; refused.
+    /// Only a template for others.
     pub config_only: bool,
-    /// Made from a template; refused.
+    /// The name of the template that it is made from; empty for none.
     pub config_from: String,
     /// IPv4; `None` for yes.
     pub ipv4: Option<bool>,
@@ -110,7 +110,7 @@ pub struct NetworkView {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `bridge`, `host`, `null`, `macvlan`.
+    /// `bridge`, `host`, `null`, `macvlan`, `ipvlan`.
     pub driver: String,
     /// One of the three that are always there.
     pub predefined: bool,
@@ -126,6 +126,10 @@ pub struct NetworkView {
     pub internal: bool,
     /// As asked for.
     pub attachable: bool,
+    /// It is a template for others.
+    pub config_only: bool,
+    /// The template that it was made from.
+    pub config_from: String,
     /// Driver options.
     pub options: BTreeMap<String, String>,
     /// Labels.

@@ -2,9 +2,9 @@
 
 use super::{HostNet, Live, lock, with_live};
 use crate::ipam::{Block, Leases};
-use crate::rtnl::{Configuration, Macvlan, VethPair};
-use crate::spec::Addresses;
-use crate::{Driver, Endpoint, EndpointRequest, Error, Mac, Netns, NetworkSpec, Result};
+use crate::rtnl::{Configuration, VethPair};
+use crate::spec::{Addresses, Plan};
+use crate::{Endpoint, EndpointRequest, Error, Mac, Netns, NetworkSpec, Result};
 use naru_base::Id;
 use naru_base::id::hex;
 use rustix::fd::AsFd;
@@ -50,23 +50,22 @@ impl HostNet {
         let seed = lease.ip.map(IpAddr::V4).or(lease.ip6.map(IpAddr::V6)).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let mac = wanted_mac.unwrap_or_else(|| Mac::of_endpoint(spec.id.as_str(), seed));
         let inside = wish.interface.as_deref().unwrap_or(FIRST_INTERFACE);
-        let (outside, port) = match spec.driver {
-            Driver::Macvlan => {
-                self.make_macvlan(spec, netns, inside, mac)?;
-                (String::new(), None)
-            }
-            _ => self.make_veth(&facts, netns, inside, mac).map(|(name, index)| (name, Some(index)))?,
+        let (own_mac, outside, port) = if spec.driver.is_on_link() {
+            (self.make_on_link(spec, netns, inside, mac, wanted_mac)?, String::new(), None)
+        } else {
+            let (name, index) = self.make_veth(&facts, netns, inside, mac)?;
+            (Some(mac), name, Some(index))
         };
         let endpoint = Endpoint {
             endpoint_id: Id::random().map_err(|_| Error::Malformed("no random bytes"))?,
             network_id: spec.id.clone(),
             ip: lease.ip,
             prefix: facts.addresses.v4.map_or(0, |v4| v4.subnet.prefix()),
-            gateway: facts.addresses.v4.filter(|_| !facts.internal).map(|v4| v4.gateway),
+            gateway: facts.gateway(facts.addresses.v4, Ipv4Addr::UNSPECIFIED),
             ip6: lease.ip6,
             prefix6: facts.addresses.v6.map_or(0, |v6| v6.subnet.prefix()),
-            gateway6: facts.addresses.v6.filter(|_| !facts.internal).map(|v6| v6.gateway),
-            mac: mac.to_string(),
+            gateway6: facts.gateway(facts.addresses.v6, Ipv6Addr::UNSPECIFIED),
+            mac: own_mac.map(|mac| mac.to_string()).unwrap_or_default(),
             host_ifname: outside,
             ifname: inside.to_owned(),
         };
@@ -146,14 +145,6 @@ impl HostNet {
         Ok((lease, facts))
     }
 
-    /// Whether the host has an interface of this name.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn has_interface(&self, name: &str) -> naru_base::Result<bool> {
-        Ok(lock(&self.rtnl).link(name)?.is_some())
-    }
-
     /// Gives the endpoint's addresses back. Its interface goes when the namespace does; deleting it here would take 20 ms and more.
     pub fn detach(&self, endpoint: &Endpoint) {
         self.forget(endpoint);
@@ -195,23 +186,6 @@ impl HostNet {
             }
             Ok(())
         });
-    }
-
-    /// Makes the interface on the parent's link, in the namespace.
-    fn make_macvlan(&self, spec: &NetworkSpec, netns: &Netns, inside: &str, mac: Mac) -> Result<()> {
-        let mut rtnl = lock(&self.rtnl);
-        let parent = rtnl.link(&spec.parent)?.ok_or_else(|| {
-            Error::Invalid(format!("network {}: its parent interface {} is not there", spec.name, spec.parent))
-        })?;
-        let macvlan = Macvlan {
-            parent: parent.index,
-            mode: spec.macvlan_mode.number(),
-            netns: netns.as_fd(),
-            name: inside,
-            mac,
-            mtu: (spec.mtu > 0).then_some(spec.mtu),
-        };
-        rtnl.create_macvlan(&macvlan)
     }
 
     /// Makes the pair under a name that nobody has; the host's end's name and number.
@@ -277,13 +251,21 @@ struct Facts {
     mtu: u32,
     icc: bool,
     internal: bool,
+    direct: bool,
 }
 
 impl Facts {
     fn of(live: &Live) -> Self {
         let spec = &live.spec;
         let (mtu, icc, internal) = (spec.mtu, spec.icc, spec.internal);
-        Self { bridge: live.index, mac: live.mac, addresses: live.addresses, mtu, icc, internal }
+        let direct = spec.routes_directly();
+        Self { bridge: live.index, mac: live.mac, addresses: live.addresses, mtu, icc, internal, direct }
+    }
+
+    /// The default gateway of one family; `unspecified` where the interface itself is the way.
+    fn gateway<B: Block>(&self, plan: Option<Plan<B>>, unspecified: B::Address) -> Option<B::Address> {
+        let plan = plan.filter(|_| !self.internal)?;
+        if self.direct { Some(unspecified) } else { plan.gateway }
     }
 }
 

@@ -56,7 +56,10 @@ impl HostNet {
                 // A bridge that the user made may change its address at any time.
                 (index, link.and_then(|l| l.mac).filter(|mac| *mac == bridge_mac(spec, &addresses)))
             }
-            _ => (0, None),
+            _ => {
+                self.make_parent(spec)?;
+                (0, None)
+            }
         };
         let live = match all.remove(&spec.id) {
             Some(old) if old.addresses == addresses => Live { spec: spec.clone(), index, mac, ..old },
@@ -78,6 +81,9 @@ impl HostNet {
                 self.change_rules(&mut firewall, |nft, table| nft.remove_network(table, &rules))?;
             }
         }
+        if spec.driver.is_on_link() {
+            self.remove_parent(spec)?;
+        }
         if live.is_some() && spec.driver == Driver::Bridge {
             let mut rtnl = lock(&self.rtnl);
             // A bridge that the user made stays.
@@ -89,8 +95,11 @@ impl HostNet {
         Ok(())
     }
 
-    /// Whether nobody has deleted the bridge.
+    /// Whether nobody has deleted what the network is on.
     fn is_there(&self, live: &Live) -> bool {
+        if live.spec.own_parent {
+            return lock(&self.rtnl).link(&live.spec.parent).is_ok_and(|l| l.is_some());
+        }
         if live.spec.driver != Driver::Bridge {
             return true;
         }
@@ -110,16 +119,16 @@ impl HostNet {
         };
         let mut guard = NewBridge { rtnl: &mut rtnl, index, armed: new };
         self.set_up_kernel(spec)?;
-        if let Some(v4) = addresses.v4 {
-            set_address(guard.rtnl, index, v4.subnet, v4.gateway)?;
+        if let Some((subnet, gateway)) = addresses.v4.and_then(|v4| Some((v4.subnet, v4.gateway?))) {
+            set_address(guard.rtnl, index, subnet, gateway)?;
         }
-        if let Some(v6) = addresses.v6 {
-            if !new && has_other_address6(&spec.bridge_name, v6.gateway) {
+        if let Some((subnet, gateway)) = addresses.v6.and_then(|v6| Some((v6.subnet, v6.gateway?))) {
+            if !new && has_other_address6(&spec.bridge_name, gateway) {
                 // The kernel forgets all of them.
                 sysctl::write(&format!("ipv6/conf/{}/disable_ipv6", spec.bridge_name), "1")?;
                 sysctl::write(&format!("ipv6/conf/{}/disable_ipv6", spec.bridge_name), "0")?;
             }
-            guard.rtnl.add_address6(index, v6.gateway, v6.subnet)?;
+            guard.rtnl.add_address6(index, gateway, subnet)?;
         }
         self.set_up_rules(spec)?;
         guard.armed = false;
@@ -210,8 +219,9 @@ impl HostNet {
 
 /// The Ethernet address of a network's bridge.
 fn bridge_mac(spec: &NetworkSpec, addresses: &Addresses) -> Mac {
-    let gateway = addresses.v4.map(|v4| IpAddr::V4(v4.gateway)).or(addresses.v6.map(|v6| IpAddr::V6(v6.gateway)));
-    Mac::of_endpoint(spec.id.as_str(), gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    let v4 = addresses.v4.and_then(|v4| v4.gateway).map(IpAddr::V4);
+    let v6 = addresses.v6.and_then(|v6| v6.gateway).map(IpAddr::V6);
+    Mac::of_endpoint(spec.id.as_str(), v4.or(v6).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
 }
 
 /// A network of which nothing is leased but what its specification says.

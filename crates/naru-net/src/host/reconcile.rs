@@ -18,7 +18,7 @@ pub struct LiveEndpoint {
 /// What a reconcile has removed, and what it could not do.
 #[derive(Debug, Clone, Default)]
 pub struct Removed {
-    /// Bridges without a network.
+    /// Bridges without a network, and other interfaces that were made for one.
     pub bridges: Vec<String>,
     /// Ports of our bridges without a container.
     pub veths: Vec<String>,
@@ -102,12 +102,13 @@ impl HostNet {
         }
         let owned: HashSet<&str> = networks.iter().map(|n| n.bridge_name.as_str()).collect();
         let orphans = bridges.iter().copied().filter(|b| !owned.contains(b.name.as_str()));
-        for link in veths.chain(orphans) {
+        let parents = links.iter().filter(|l| self.is_ours(l) && !networks.iter().any(|n| n.parent == l.name));
+        for link in veths.chain(orphans).chain(parents) {
             if let Err(e) = rtnl.delete_links(&[link.index]) {
                 removed.failures.push(e.about(&link.name).to_string());
                 continue;
             }
-            let list = if link.kind == "bridge" { &mut removed.bridges } else { &mut removed.veths };
+            let list = if link.kind == "veth" { &mut removed.veths } else { &mut removed.bridges };
             list.push(link.name.clone());
         }
         Ok(())

@@ -78,11 +78,11 @@ pub struct Leases<B: Block = Subnet> {
 }
 
 impl<B: Block> Leases<B> {
-    /// Those of `subnet`, given out from `range` within it if there is one; the gateway is taken.
-    pub fn new(subnet: B, range: Option<B>, gateway: B::Address) -> Self {
+    /// Those of `subnet`, given out from `range` within it if there is one; the gateway is taken, if there is one.
+    pub fn new(subnet: B, range: Option<B>, gateway: Option<B::Address>) -> Self {
         let (first, last) = subnet.hosts();
         let range = range.map_or((first, last), |r| (r.bounds().0.max(first), r.bounds().1.min(last)));
-        Self { subnet, range, taken: BTreeSet::from([B::number(gateway)]), hint: range.0 }
+        Self { subnet, range, taken: gateway.map(B::number).into_iter().collect(), hint: range.0 }
     }
 
     /// The lowest free address of the range.
@@ -144,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn small() -> Leases {
-        Leases::new("10.0.0.0/29".parse::<Subnet>().unwrap(), None, Ipv4Addr::new(10, 0, 0, 1))
+        Leases::new("10.0.0.0/29".parse::<Subnet>().unwrap(), None, Some(Ipv4Addr::new(10, 0, 0, 1)))
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_range_limits_what_is_given_but_not_what_may_be_asked_for() {
         let range = Some("10.0.0.128/30".parse().unwrap());
-        let mut leases = Leases::new("10.0.0.0/24".parse::<Subnet>().unwrap(), range, Ipv4Addr::new(10, 0, 0, 1));
+        let mut leases = Leases::new("10.0.0.0/24".parse::<Subnet>().unwrap(), range, Some(Ipv4Addr::new(10, 0, 0, 1)));
         leases.reserve(Ipv4Addr::new(10, 0, 0, 77)).unwrap();
         leases.release(Ipv4Addr::new(10, 0, 0, 77));
         let got: Vec<u8> = std::iter::from_fn(|| leases.lease().ok()).map(|a| a.octets()[3]).collect();
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn the_other_family() {
         let subnet: Subnet6 = "fd00::/64".parse().unwrap();
-        let mut leases = Leases::new(subnet, None, "fd00::1".parse().unwrap());
+        let mut leases = Leases::new(subnet, None, Some("fd00::1".parse().unwrap()));
         assert_eq!(leases.lease().unwrap().to_string(), "fd00::2");
         leases.reserve("fd00::ffff".parse().unwrap()).unwrap();
         assert!(leases.reserve("fd01::1".parse().unwrap()).is_err());
@@ -204,7 +204,7 @@ mod tests {
         /// Against a model that searches from the start each time.
         #[test]
         fn always_the_lowest_free_address(steps in proptest::collection::vec(step(), 0..120)) {
-            let mut leases = Leases::new("10.0.0.0/27".parse::<Subnet>().unwrap(), None, Ipv4Addr::new(10, 0, 0, 3));
+            let mut leases = Leases::new("10.0.0.0/27".parse::<Subnet>().unwrap(), None, Some(Ipv4Addr::new(10, 0, 0, 3)));
             let mut model = BTreeSet::from([3u8]);
             for step in steps {
                 match step {

@@ -13,7 +13,6 @@ pub(super) const RTM_SETLINK: u16 = 19;
 pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_IFALIAS: u16 = 20;
@@ -27,7 +26,6 @@ pub(super) const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 pub(super) const VETH_INFO_PEER: u16 = 1;
-const IFLA_MACVLAN_MODE: u16 = 1;
 const BR_FORWARD_DELAY: u16 = 1;
 const BRPORT_ISOLATED: u16 = 33;
 const AF_INET6: u16 = 10;
@@ -125,23 +123,6 @@ pub struct VethPair<'a> {
     pub no_ipv6_address: bool,
 }
 
-/// An interface in another network namespace that shares the link of one here (linux/if_link.h, `macvlan_mode`).
-#[derive(Debug, Clone)]
-pub struct Macvlan<'a> {
-    /// The interface here.
-    pub parent: u32,
-    /// `private` 1, `vepa` 2, `bridge` 4, `passthru` 8.
-    pub mode: u32,
-    /// The namespace of the new one.
-    pub netns: BorrowedFd<'a>,
-    /// Its name.
-    pub name: &'a str,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// Its MTU in bytes; `None` for the parent's.
-    pub mtu: Option<u32>,
-}
-
 /// `struct ifinfomsg`.
 pub(super) fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -160,7 +141,7 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
         && !name.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace() || b == 0x0b)
 }
 
-fn no_ipv6_address(attributes: &mut Attrs<'_>) {
+pub(super) fn no_ipv6_address(attributes: &mut Attrs<'_>) {
     attributes.nest(IFLA_AF_SPEC, |a| a.nest(AF_INET6, |a| a.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_NONE)));
 }
 
@@ -233,28 +214,6 @@ impl Rtnl {
             }
             e.about(pair.name)
         })
-    }
-
-    /// Makes a macvlan interface, down, in its namespace.
-    ///
-    /// # Errors
-    /// `EBUSY` when another kind of interface sits on the parent, `EOPNOTSUPP` when the kernel has no macvlan.
-    pub fn create_macvlan(&mut self, macvlan: &Macvlan<'_>) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.push("create macvlan", RTM_NEWLINK, ACK | CREATE | EXCL, &header(0, 0, 0), |a| {
-            a.text(IFLA_IFNAME, macvlan.name);
-            a.u32(IFLA_LINK, macvlan.parent);
-            a.bytes(IFLA_ADDRESS, &macvlan.mac.octets());
-            a.u32(IFLA_NET_NS_FD, macvlan.netns.as_raw_fd().cast_unsigned());
-            if let Some(mtu) = macvlan.mtu {
-                a.u32(IFLA_MTU, mtu);
-            }
-            a.nest(IFLA_LINKINFO, |a| {
-                a.text(INFO_KIND, "macvlan");
-                a.nest(INFO_DATA, |a| a.u32(IFLA_MACVLAN_MODE, macvlan.mode));
-            });
-        });
-        self.socket.send(batch).map_err(|e| e.about(macvlan.name))
     }
 
     /// Tells the bridge where the peer's Ethernet address is. The last owner of the address may have left a port that the

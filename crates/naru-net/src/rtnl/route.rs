@@ -46,7 +46,7 @@ pub struct Configuration<'a> {
     pub v6: Option<(Ipv6Addr, Subnet6)>,
     /// Further addresses, of the link only.
     pub link_local: &'a [IpAddr],
-    /// Default routes over these.
+    /// Default routes over these; an unspecified address means the interface itself.
     pub gateways: &'a [IpAddr],
 }
 
@@ -57,10 +57,12 @@ pub(super) fn header(family: u8, prefix: u8, table: u8, protocol: u8, scope: u8,
 
 fn push_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
     let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
-    let header = header(family, 0, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_UNIVERSE, TYPE_UNICAST);
+    let scope = if gateway.is_unspecified() { SCOPE_LINK } else { SCOPE_UNIVERSE };
+    let header = header(family, 0, TABLE_MAIN, PROTOCOL_BOOT, scope, TYPE_UNICAST);
     batch.push("add default route", RTM_NEWROUTE, ACK | CREATE | EXCL, &header, |a| {
         a.u32(RTA_OIF, index);
         match gateway {
+            _ if gateway.is_unspecified() => {}
             IpAddr::V4(gateway) => a.bytes(RTA_GATEWAY, &gateway.octets()),
             IpAddr::V6(gateway) => a.bytes(RTA_GATEWAY, &gateway.octets()),
         }
