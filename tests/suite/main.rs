@@ -28,6 +28,7 @@ mod log_drivers;
 mod logs;
 mod manifest;
 mod metrics;
+mod mounts;
 mod network;
 mod network_chaos;
 mod network_drivers;

@@ -60,6 +60,15 @@ fn a_life_with_filters() -> Result<()> {
     assert_eq!(list(&["label=color=red"])?, [one.clone()]);
     assert_eq!(list(&[&format!("name={two}")])?, [two.clone()]);
     assert_eq!(list(&["dangling=true"])?.len(), 2);
+    // A name is an expression; several of one kind of filter are alternatives, several kinds all count.
+    assert_eq!(list(&[&format!("name=^{stem}-[nt][wx]o$")])?, [two.clone()]);
+    assert_eq!(list(&[&format!("name={one}"), &format!("name={two}")])?.len(), 2);
+    assert_eq!(list(&["driver=local", &format!("name={one}")])?, [one.clone()]);
+    assert!(list(&["driver=loc"])?.is_empty() && list(&["label=color=blue"])?.is_empty());
+    for (bad, why) in [("dangling=nope", "'dangling=[nope]'"), ("nope=1", "'nope'"), ("label!=color", "'label!'")] {
+        let said = cli.fails(1, ["volume", "ls", "--filter", bad])?;
+        assert!(said.to_lowercase().contains(&format!("invalid filter {why}")), "{bad}: {said}");
+    }
     let user = unique("user");
     cli.ok(["create", "--name", &user, "-v", &format!("{one}:/v"), "busybox", "true"])?;
     assert_eq!(list(&["dangling=true"])?, [two.clone()]);
@@ -80,7 +89,34 @@ fn a_life_with_filters() -> Result<()> {
         let said = cli.fails(1, ["volume", "create", "--", bad])?;
         assert!(said.contains(why), "{bad}: {said}");
     }
-    assert!(cli.fails(1, ["volume", "create", "-d", "nope", &one])?.contains("\"nope\" not found"));
+    let said = cli.fails(1, ["volume", "create", "-d", "nope", &one])?;
+    assert!(
+        said.contains(&format!("create {one}: error looking up volume plugin nope: plugin \"nope\" not found")),
+        "{said}"
+    );
+    assert!(cli.fails(1, ["volume", "inspect", &one])?.contains("no such volume"));
+    Ok(())
+}
+
+#[test]
+fn what_only_a_swarm_has() -> Result<()> {
+    if only_naru("dockerd 20.10 knows no volumes of clusters") {
+        return Ok(());
+    }
+    let (engine, name) = (shared()?, unique("cluster"));
+    for cli in [engine.docker(), engine.naru()] {
+        if cli.is_naru() || cli.ok(["version", "--format", "{{.Client.APIVersion}}"])?.as_str() >= "1.42" {
+            let said = cli.fails(1, ["volume", "create", "--scope", "multi", &name])?;
+            assert!(said.contains("This node is not a swarm manager."), "{said}");
+            assert!(cli.fails(1, ["volume", "inspect", &name])?.contains("no such volume"));
+            cli.ok(["volume", "create", &name])?;
+            let said = cli.fails(1, ["volume", "update", "--availability", "drain", &name])?;
+            assert!(said.contains("can only update cluster volumes"), "{said}");
+            cli.ok(["volume", "rm", &name])?;
+        }
+    }
+    let answer = engine.http().request("PUT", "/v1.44/volumes/any?version=1", &[], b"{}")?;
+    assert_eq!(answer.status, 503);
     Ok(())
 }
 

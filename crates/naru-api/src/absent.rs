@@ -4,7 +4,8 @@ use crate::call::Call;
 use crate::reply::Reply;
 use naru_base::{Error, Result};
 
-const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm \
+/// What needs a swarm.
+pub(crate) const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm \
                         and try again.";
 
 macro_rules! refusals {

@@ -1,45 +1,23 @@
 //! Volumes.
 
+use crate::absent::NO_SWARM;
 use crate::call::Call;
 use crate::dto::volume::{Volume, VolumeList};
 use crate::reply::Reply;
 use crate::version::v1;
 use http::StatusCode;
-use naru_base::Result;
-use naru_engine::types::{Filters, ListOptions, VolumeView};
+use naru_base::{Error, Result};
+use naru_engine::VOLUME_FILTERS;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Filters of a list.
-const LIST_FILTERS: [&str; 4] = ["dangling", "driver", "label", "name"];
 /// Filters of a prune.
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "all"];
 
 /// GET /volumes
 pub(crate) async fn list(call: Call) -> Result<Reply> {
-    let filters = call.query.filters(&LIST_FILTERS)?;
-    let used = if filters.contains_key("dangling") { used(&call)? } else { BTreeSet::new() };
-    let volumes = call.engine.volumes().into_iter().filter(|v| includes(&filters, v, &used));
-    Reply::ok(&VolumeList { volumes: volumes.map(Volume::of).collect(), warnings: None })
-}
-
-/// Names of the volumes that containers have.
-fn used(call: &Call) -> Result<BTreeSet<String>> {
-    let containers = call.engine.list(&ListOptions { all: true, ..ListOptions::default() })?;
-    Ok(containers.into_iter().flat_map(|c| c.mounts).map(|m| m.name).filter(|n| !n.is_empty()).collect())
-}
-
-fn includes(filters: &Filters, volume: &VolumeView, used: &BTreeSet<String>) -> bool {
-    let any =
-        |key: &str, test: &dyn Fn(&str) -> bool| filters.get(key).is_none_or(|values| values.iter().any(|v| test(v)));
-    let label = |wanted: &String| match wanted.split_once('=') {
-        Some((key, value)) => volume.labels.get(key).is_some_and(|v| v == value),
-        None => volume.labels.contains_key(wanted),
-    };
-    any("driver", &|v| v == "local")
-        && any("name", &|v| volume.name.contains(v.trim_start_matches('^').trim_end_matches('$')))
-        && any("dangling", &|v| matches!(v, "true" | "1") != used.contains(&volume.name))
-        && filters.get("label").is_none_or(|values| values.iter().all(label))
+    let volumes = call.engine.list_volumes(&call.query.filters(&VOLUME_FILTERS)?)?;
+    Reply::ok(&VolumeList { volumes: volumes.into_iter().map(Volume::of).collect(), warnings: None })
 }
 
 /// GET /volumes/{name}
@@ -56,8 +34,12 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         driver: String,
         driver_opts: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
+        cluster_volume_spec: Option<serde_json::Value>,
     }
     let asked: Asked = call.json().await?.unwrap_or_default();
+    if asked.cluster_volume_spec.is_some() && call.version >= v1(42) {
+        return Err(Error::unavailable(NO_SWARM));
+    }
     let name = Some(asked.name).filter(|n| !n.is_empty());
     let volume = call.engine.create_volume(name, asked.labels, asked.driver, asked.driver_opts).await?;
     Reply::json(StatusCode::CREATED, &Volume::of(volume))

@@ -51,6 +51,7 @@ pub use id_ranges::parse_ids;
 pub use log_config::check_log;
 pub use naru_registry::Rule as RegistryRule;
 pub use naru_store::ImagePolicy;
+pub use volume_use::VOLUME_FILTERS;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};
 use events::Events;

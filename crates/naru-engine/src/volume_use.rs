@@ -1,6 +1,6 @@
 //! Volumes, with what containers know of them; and filling a new one from its image.
 
-use crate::container::{Container, ResolvedMount};
+use crate::container::{Container, ResolvedMount, label_fits, name_pattern};
 use crate::types::{Filters, MountKind, VolumeView};
 use crate::{Engine, root_view};
 use naru_base::error::Context as _;
@@ -11,10 +11,32 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Keys that docker knows.
+pub const VOLUME_FILTERS: [&str; 4] = ["dangling", "driver", "label", "name"];
+
 impl Engine {
     /// All volumes, by name.
     pub fn volumes(&self) -> Vec<VolumeView> {
         self.volumes.list()
+    }
+
+    /// Those that `filters` let through ([`VOLUME_FILTERS`]), by name.
+    ///
+    /// # Errors
+    /// For values that mean nothing.
+    pub fn list_volumes(&self, filters: &Filters) -> Result<Vec<VolumeView>> {
+        let values = |key: &str| filters.get(key).map(Vec::as_slice).unwrap_or_default();
+        let names = values("name").iter().map(|n| name_pattern(n)).collect::<Result<Vec<_>>>()?;
+        let dangling = truth(filters, "dangling")?;
+        let used = |volume: &VolumeView| !self.volume_users(&volume.name).is_empty();
+        let mut found = self.volumes.list();
+        found.retain(|volume| {
+            (names.is_empty() || names.iter().any(|n| n.is_match(&volume.name)))
+                && (values("driver").is_empty() || values("driver").iter().any(|d| d == "local"))
+                && values("label").iter().all(|l| label_fits(&volume.labels, l))
+                && dangling.is_none_or(|wanted| wanted != used(volume))
+        });
+        Ok(found)
     }
 
     /// One volume.
@@ -83,7 +105,7 @@ impl Engine {
     /// For filters that docker doesn't know here.
     pub async fn prune_volumes(&self, filters: &Filters) -> Result<(Vec<String>, u64)> {
         let filter = crate::prune::Filter::parse_with(filters, &["all"])?;
-        let all = filters.get("all").is_some_and(|v| v.iter().any(|v| v == "true" || v == "1"));
+        let all = truth(filters, "all")?.unwrap_or(false);
         let (mut removed, mut bytes) = (Vec::new(), 0);
         for volume in self.volumes.list() {
             // One whose files lie elsewhere is left, as docker does.
@@ -243,6 +265,16 @@ impl Engine {
         self.volumes
             .fill(&volume, |root| copy_tree(&source, root))
             .map_err(|e| e.context(format!("cannot fill volume {}", mount.view.name)))
+    }
+}
+
+/// A filter that is true or false; `None` where it isn't given.
+fn truth(filters: &Filters, key: &str) -> Result<Option<bool>> {
+    let Some(values) = filters.get(key) else { return Ok(None) };
+    let says = |words: [&str; 2]| values.iter().any(|v| words.contains(&v.as_str()));
+    match (says(["1", "true"]), says(["0", "false"])) {
+        (yes, no) if yes != no => Ok(Some(yes)),
+        _ => Err(Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")))),
     }
 }
 

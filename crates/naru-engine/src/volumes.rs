@@ -102,27 +102,11 @@ impl Volumes {
         driver: &str,
         options: &BTreeMap<String, String>,
     ) -> Result<(VolumeView, bool)> {
-        if !matches!(driver, "" | "local") {
-            return Err(Error::not_found(format!(
-                "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-            )));
-        }
-        volume_mount::check(options)?;
         let volume_name = match given {
-            Some(text) if name::is_valid(text) => text.to_owned(),
-            Some(text) if text.len() == 1 => {
-                return Err(Error::invalid(
-                    "volume name is too short, names should be at least two alphanumeric characters",
-                ));
-            }
-            Some(text) => {
-                return Err(Error::invalid(format!(
-                    "create {text}: \"{text}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" \
-                     are allowed. If you intended to pass a host directory, use absolute path"
-                )));
-            }
+            Some(text) => text.to_owned(),
             None => Id::random()?.to_string(),
         };
+        check(&volume_name, driver, options).map_err(|e| e.context(format!("create {volume_name}")))?;
         let mut known = crate::lock(&self.known);
         if let Some(id) = container {
             let mut reserved = crate::lock(&self.reserved);
@@ -375,6 +359,25 @@ impl Volumes {
         discard(&root, &trash);
         Ok(())
     }
+}
+
+/// Whether there can be such a volume.
+fn check(volume: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    if !matches!(driver, "" | "local") {
+        return Err(Error::not_found(format!(
+            "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+        )));
+    }
+    if volume.len() == 1 {
+        return Err(Error::invalid("volume name is too short, names should be at least two alphanumeric characters"));
+    }
+    if !name::is_valid(volume) {
+        return Err(Error::invalid(format!(
+            "\"{volume}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you \
+             intended to pass a host directory, use absolute path"
+        )));
+    }
+    volume_mount::check(options)
 }
 
 /// Removes what nobody needs; what can't be removed now goes when an engine begins.

@@ -18,7 +18,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 
 /// One mount, ready for the child.
@@ -27,6 +27,8 @@ pub(crate) struct PreparedMount {
     target: CString,
     kind: Kind,
     source: Source,
+    /// A memory file system whose root has no mode of its own: it takes after the folder that it covers, as with runc.
+    takes_mode: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,12 @@ fn prepare_one(
     let map = mapping.map(|mapping| mapping.map);
     let target = c_path(mount.target.as_os_str().as_bytes())?;
     let attributes = attributes(mount.flags);
+    let takes_mode = match &mount.source {
+        MountSource::Filesystem { kind, data, .. } => {
+            kind == "tmpfs" && !data.iter().flat_map(|option| option.split(',')).any(|o| o.starts_with("mode="))
+        }
+        _ => false,
+    };
     let (source, kind) = match &mount.source {
         MountSource::Bind { path, subpath, recursive, propagation } => {
             let source = Origin { path, subpath };
@@ -106,7 +114,7 @@ fn prepare_one(
         }
         MountSource::Cgroup => (Source::Cgroup(cgroup(attributes)?), Kind::Directory),
     };
-    Ok(PreparedMount { target, kind, source })
+    Ok(PreparedMount { target, kind, source, takes_mode })
 }
 
 /// A bind as a detached tree: cloned, cut off from the host's propagation, attributes set; it appears nowhere meanwhile.
@@ -304,7 +312,11 @@ pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: 
     for (index, mount) in mounts.iter().enumerate() {
         match &mount.source {
             Source::Detached(tree) => {
+                let covered = if mount.takes_mode { folder_mode(root, &mount.target) } else { None };
                 let place = inside::ensure(root, &mount.target, mount.kind).at(Op::Target, index)?;
+                if let Some(mode) = covered {
+                    set_mode(tree.as_fd(), mode).at(Op::Attributes, index)?;
+                }
                 attach(tree.as_fd(), place.as_fd())
                     .map_err(|errno| mismatch(errno, place.as_fd(), mount.kind))
                     .at(Op::Attach, index)?;
@@ -324,6 +336,21 @@ pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: 
         }
     }
     Ok(())
+}
+
+/// The mode of the folder that is at `target`, if there is one. After clone.
+fn folder_mode(root: BorrowedFd<'_>, target: &CStr) -> Option<Mode> {
+    let found = inside::open(root, target, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    Some(Mode::from_raw_mode(rustix::fs::fstat(&found).ok()?.st_mode & 0o7777))
+}
+
+/// Gives the root of a detached tree a mode; one that is read-only keeps its own. After clone.
+fn set_mode(tree: BorrowedFd<'_>, mode: Mode) -> rustix::io::Result<()> {
+    let top = rustix::fs::openat(tree, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match rustix::fs::fchmod(&top, mode) {
+        Err(Errno::ROFS) => Ok(()),
+        other => other,
+    }
 }
 
 /// The kernel calls a folder on a file, or the other way around, just invalid.

@@ -26,9 +26,6 @@ pub(crate) fn decode(body: &mut CreateBody) -> Result<ContainerConfig> {
     if !body.stop_signal.is_empty() && naru_base::signal::parse(&body.stop_signal).is_err() {
         return Err(Error::invalid(format!("Invalid signal: {}", body.stop_signal)));
     }
-    if let Some(path) = body.volumes.0.iter().find(|v| !v.starts_with('/')) {
-        return Err(Error::invalid(format!("invalid volume specification: '{path}'")));
-    }
     if let Some(check) = &body.healthcheck {
         health(check)?;
     }

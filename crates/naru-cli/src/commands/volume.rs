@@ -2,7 +2,7 @@
 
 use super::join_labels;
 use crate::context::Context;
-use crate::failure::{Outcome, joined};
+use crate::failure::{Failure, Outcome, joined};
 use crate::filters;
 use crate::flag::Matches;
 use crate::format::{Format, Listing, Row};
@@ -34,14 +34,31 @@ const LISTING: Listing<'_> = Listing {
     row_type: "*formatter.volumeContext",
 };
 
+/// What only volumes of a cluster have; an engine without one says so.
+const OF_CLUSTERS: [&str; 10] = [
+    "availability",
+    "group",
+    "limit-bytes",
+    "required-bytes",
+    "scope",
+    "secret",
+    "sharing",
+    "topology-preferred",
+    "topology-required",
+    "type",
+];
+
 /// `volume create`.
 pub fn create(context: &mut Context, m: &Matches) -> Outcome {
-    let body = json!({
+    let mut body = json!({
         "Driver": m.str("driver"),
         "DriverOpts": environment::pairs(&m.list("opt")),
         "Labels": environment::pairs(&m.list("label")),
         "Name": m.arg(0),
     });
+    if OF_CLUSTERS.iter().any(|flag| m.given(flag)) {
+        body["ClusterVolumeSpec"] = json!({});
+    }
     let volume: Volume = context.send(Request::post("/volumes/create").json(&body))?.json()?;
     context.printer.line(volume.name)?;
     Ok(0)
@@ -91,6 +108,12 @@ pub fn rm(context: &mut Context, m: &Matches) -> Outcome {
         }
     }
     joined(failures)
+}
+
+/// `volume update`: there are no volumes that can be.
+pub fn update(context: &mut Context, m: &Matches) -> Outcome {
+    let _: Volume = context.get(format!("/volumes/{}", escape_path(m.arg(0))))?;
+    Err(Failure::new("can only update cluster volumes"))
 }
 
 /// The order in which numbers inside names count as numbers: `a2` before `a10`.

@@ -43,6 +43,8 @@ struct BindOptions {
     read_only_non_recursive: bool,
     #[serde(skip_serializing_if = "is_false")]
     read_only_force_recursive: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    create_mountpoint: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -118,7 +120,9 @@ impl Mount {
         match key {
             "readonly" | "ro" => self.read_only = true,
             "volume-nocopy" => self.volume().no_copy = true,
-            "bind-nonrecursive" => return Err(NON_RECURSIVE.into()),
+            // The old word for bind-recursive=disabled.
+            "bind-nonrecursive" => self.bind_options.get_or_insert_default().non_recursive = true,
+            "bind-create-src" => self.bind_options.get_or_insert_default().create_mountpoint = true,
             _ => return Err(format!("invalid field '{field}' must be a key=value pair")),
         }
         Ok(())
@@ -152,7 +156,8 @@ impl Mount {
         let options = self.bind_options.get_or_insert_default();
         match (key, value) {
             ("bind-propagation", _) => options.propagation = value.to_lowercase(),
-            ("bind-nonrecursive", _) => return Err(NON_RECURSIVE.into()),
+            ("bind-nonrecursive", _) => options.non_recursive = boolean(key, value)?,
+            ("bind-create-src", _) => options.create_mountpoint = boolean(key, value)?,
             ("bind-recursive", "enabled") => {
                 if *options == BindOptions::default() {
                     self.bind_options = None;
@@ -229,8 +234,6 @@ impl Mount {
         Ok(())
     }
 }
-
-const NON_RECURSIVE: &str = "bind-nonrecursive is deprecated, use bind-recursive=disabled instead";
 
 fn boolean(key: &str, value: &str) -> Result<bool, String> {
     match value {

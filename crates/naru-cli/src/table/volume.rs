@@ -77,4 +77,14 @@ pub static COMMANDS: &[Command] = &[
         flags: &[&[flag("force", Bool, "Force the removal of one or more volumes").short('f')]],
         run: volume::rm,
     },
+    Command {
+        paths: &["volume update"],
+        usage: "[OPTIONS] [VOLUME]",
+        about: "Update a volume (cluster volumes only)",
+        args: Args::Exact(1),
+        interspersed: true,
+        flags: &[&[flag("availability", Str, "Cluster Volume availability (\"active\", \"pause\", \"drain\")")
+            .default("active")]],
+        run: volume::update,
+    },
 ];

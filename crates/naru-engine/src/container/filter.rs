@@ -141,7 +141,8 @@ impl<'a> Compiled<'a> {
 }
 
 /// docker's name filter is an unanchored regular expression; what is none is taken as it stands.
-fn name_pattern(text: &str) -> Result<regex_lite::Regex> {
+/// What a name has to fit: an expression, or just text where it is none.
+pub(crate) fn name_pattern(text: &str) -> Result<regex_lite::Regex> {
     regex_lite::Regex::new(text)
         .or_else(|_| regex_lite::Regex::new(&regex_lite::escape(text)))
         .map_err(|e| Error::invalid(format!("invalid filter 'name={text}': {e}")))

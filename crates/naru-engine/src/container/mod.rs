@@ -43,7 +43,7 @@ pub(crate) use why::log_size;
 pub use why::{Why, WhyLine};
 
 pub(crate) use attach::PendingAttach;
-pub(crate) use filter::label_fits;
+pub(crate) use filter::{label_fits, name_pattern};
 pub(crate) use merge::apply_changes;
 pub(crate) use plan::Filters as SeccompFilters;
 pub(crate) use record::{RECORD_FILE, RECORD_VERSION, Record, ResolvedMount};

@@ -41,23 +41,28 @@ impl Engine {
             if name.is_empty() {
                 return Err(Error::invalid("volumes-from specification cannot be an empty string"));
             }
-            if !matches!(mode, "" | "ro" | "rw" | "z" | "Z" | "ro,z" | "ro,Z" | "rw,z" | "rw,Z" | "nocopy") {
-                return Err(Error::invalid(format!("invalid mode: {mode}")));
-            }
+            let readonly = lent_readonly(mode)?;
             // Not found is what a client takes for the image.
             let donor = self.containers.find(name).map_err(|e| e.with_class(naru_base::Class::InvalidParameter))?;
             for mut mount in donor.read(|r| r.mounts.clone()) {
-                if mount.view.kind == "tmpfs" || mounts.iter().any(|m| m.view.target == mount.view.target) {
+                let same = mounts.iter().position(|m| m.view.target == mount.view.target);
+                if mount.view.kind == "tmpfs" || same.is_some_and(|at| !mounts[at].borrowed) {
                     continue;
                 }
-                mount.view.writable &= !mode.starts_with("ro");
+                mount.view.writable &= !readonly;
+                mount.view.mode.clear();
                 mount.anonymous = false;
                 mount.borrowed = true;
-                mounts.push(mount);
+                // Of two donors the later one's.
+                match same {
+                    Some(at) => mounts[at] = mount,
+                    None => mounts.push(mount),
+                }
             }
         }
         for path in &config.volumes {
-            let target = clean_target(path)?;
+            // An image may leave out the first slash.
+            let target = clean_target(&format!("/{path}"))?;
             if !mounts.iter().any(|m| m.view.target == target) {
                 let kind = MountKind::Volume {
                     name: None,
@@ -130,6 +135,24 @@ impl Engine {
     }
 }
 
+/// Whether a container that takes another's mounts with `mode` has them read-only. It may say that, and what docker takes beside it.
+fn lent_readonly(mode: &str) -> Result<bool> {
+    let mut seen = [0; 3];
+    for word in mode.split(',').filter(|_| !mode.is_empty()) {
+        let group = match word {
+            "ro" | "rw" => 0,
+            "z" | "Z" => 1,
+            "consistent" | "cached" | "delegated" => 2,
+            _ => return Err(Error::invalid(format!("invalid mode: {mode}"))),
+        };
+        seen[group] += 1;
+    }
+    if seen.iter().any(|&n| n > 1) {
+        return Err(Error::invalid(format!("invalid mode: {mode}")));
+    }
+    Ok(mode.split(',').any(|word| word == "ro"))
+}
+
 /// The target, absolute and without `.`, `..` or doubled slashes.
 fn clean_target(target: &str) -> Result<String> {
     if !target.starts_with('/') {
@@ -187,6 +210,15 @@ pub(crate) fn propagation_text(propagation: Propagation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_lent_has_a_mode() {
+        assert_eq!(["", "rw", "z,rw", "cached"].map(|m| lent_readonly(m).unwrap()), [false; 4]);
+        assert_eq!(["ro", "ro,z", "Z,ro"].map(|m| lent_readonly(m).unwrap()), [true; 3]);
+        for bad in ["nocopy", "shared", "ro,rw", "ro:z", "z,Z", "ro,"] {
+            assert_eq!(lent_readonly(bad).unwrap_err().message(), format!("invalid mode: {bad}"));
+        }
+    }
 
     #[test]
     fn targets_are_cleaned() {
