@@ -528,3 +528,19 @@ fn nothing_of_a_container_shows_on_the_host() -> Result<()> {
         Ok(())
     })
 }
+
+/// Takes its own root away as far as it can, and looks at what was below it.
+const BELOW_THE_ROOT: &str = "cd /proc && umount -l / && exec nsenter --mount=self/ns/mnt --wd=/ ./bin/busybox sh -c 'echo looks; for x in /* /.[!.]*; do echo $x; done'";
+
+#[test]
+fn nothing_is_below_the_root_of_a_container() -> Result<()> {
+    if only_naru("dockerd's containers are in the host's user namespace") {
+        return Ok(());
+    }
+    let naru = shared()?.naru();
+    let may = ["--userns", "auto", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
+    let args = [&["run", "--rm"][..], &may, &["busybox", "sh", "-c", BELOW_THE_ROOT]].concat();
+    let said = attempt(&naru, &args)?;
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["looks", "/*", "/.[!.]*"], "something is there");
+    Ok(())
+}

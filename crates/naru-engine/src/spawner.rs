@@ -9,8 +9,8 @@ use naru_monitor::protocol::{
     MonitorState, PROTOCOL_VERSION, Request, Response, SOCKET_NAME, SpaceReply, SpawnRequest,
 };
 use naru_monitor::wire;
-use naru_runtime::UserSpace;
 use naru_runtime::plan::IdMap;
+use naru_runtime::{MountSpaces, UserSpace};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,11 @@ impl Spawner {
             if let Some((reply, descriptors)) = decoder.next::<SpaceReply>().system("the spawner's answer")? {
                 let mut descriptors = descriptors.into_iter();
                 return match (reply.error, descriptors.next(), descriptors.next()) {
-                    (None, Some(user), Some(net)) => Ok(UserSpace { user, net }),
+                    (None, Some(user), Some(net)) => {
+                        let mounts = descriptors.next().zip(descriptors.next()).filter(|_| reply.mounts);
+                        let mounts = mounts.map(|(own, system)| MountSpaces { own, system });
+                        Ok(UserSpace { user, net, mounts })
+                    }
                     (Some(error), ..) => Err(Error::system(error)),
                     _ => Err(Error::system("the spawner answered without namespaces")),
                 };

@@ -10,6 +10,7 @@ use crate::types::{HostSettings, MountKind, NamespaceMode, NetworkMode, UserMode
 use crate::{Engine, EngineConfig};
 use naru_base::{Digest, Error, Result};
 use naru_net::{Netns, NetnsSetup};
+use naru_runtime::MountSpaces;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct UserSpace {
     pub lease: Arc<IdLease>,
     pub namespace: OwnedFd,
+    /// Made with it, for the first container in it.
+    pub mounts: Option<MountSpaces>,
 }
 
 /// Whose user namespace a container is in.
@@ -125,7 +128,7 @@ impl Engine {
     fn new_user_space(&self) -> Result<(UserSpace, OwnedFd)> {
         let lease = self.user_spaces.ranges.lease()?;
         let made = self.spawner.user_space(&lease.map(), None)?;
-        Ok((UserSpace { lease, namespace: made.user }, made.net))
+        Ok((UserSpace { lease, namespace: made.user, mounts: made.mounts }, made.net))
     }
 
     /// One to try things with.
@@ -134,7 +137,8 @@ impl Engine {
     /// Why this host can't have any: the data root's file system has no id maps, or this is a container whose ids don't suffice.
     fn user_namespaces(&self) -> std::result::Result<&UserSpace, &str> {
         let probe = || {
-            let (space, _) = self.new_user_space().map_err(|e| e.to_string())?;
+            let (mut space, _) = self.new_user_space().map_err(|e| e.to_string())?;
+            space.mounts = None;
             let folder = self.config.trash_dir().join("userns-probe");
             let tried = naru_runtime::try_mapped_root(&folder, &space.lease.map(), space.namespace.as_fd());
             // Whatever of it is left is swept with the trash.
@@ -282,7 +286,7 @@ impl Engine {
         let first = container.read(|r| r.state.first_id);
         let first = first.ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
         let lease = self.user_spaces.ranges.hold(first);
-        Ok(UserSpace { lease, namespace: self.namespace_of(container.id.as_str(), "user")? })
+        Ok(UserSpace { lease, namespace: self.namespace_of(container.id.as_str(), "user")?, mounts: None })
     }
 }
 

@@ -11,8 +11,8 @@ use naru_base::Error;
 use naru_dns::{Resolver, Server, Sockets};
 use naru_log::{Log, timestamp};
 use naru_runtime::cgroup::Cgroup;
-use naru_runtime::plan::{Descriptors, Namespace, Namespaces, Process};
-use naru_runtime::{ExecTarget, StartError, Started};
+use naru_runtime::plan::{Descriptors, MountSource, Namespace, Namespaces, Plan, Process};
+use naru_runtime::{ExecTarget, MountSpaces, StartError, Started};
 use naru_sys::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -38,7 +38,7 @@ pub(crate) struct Container {
     oom_kills: u64,
     /// The name server in its network namespace.
     pub names: Option<Server>,
-    /// See [`Started::spent`]: closed when this monitor ends and everybody has heard.
+    /// See [`Started::spent`] and [`Started::mounts`]: closed when this monitor ends and everybody has heard.
     _spent: Vec<OwnedFd>,
 }
 
@@ -76,6 +76,7 @@ impl Container {
         let StartRequest {
             plan,
             namespaces,
+            mounts,
             record_dir,
             run_dir,
             log,
@@ -88,10 +89,11 @@ impl Container {
             hooks,
         } = request;
         let mut descriptors = descriptors.into_iter();
-        let joined = take_namespaces(namespaces, &mut descriptors)?;
+        let joined = take_namespaces(namespaces, mounts, &mut descriptors)?;
         let terminal = plan.process.terminal;
         let connect = |(stream, attach)| Client::new(stream, attach, terminal, stdin_open);
         let clients = descriptors.zip(attaches).map(connect).collect();
+        let lasting = volatile && !shows_others_files(&plan, &record_dir);
         let record_dir = open_folder(&record_dir)?;
         exits::remove_record(&record_dir).map_err(Error::from)?;
         fault::point();
@@ -117,7 +119,8 @@ impl Container {
         }
         let facts = Facts::of(&mut started);
         let cgroup = started.cgroup.take();
-        let spent = std::mem::take(&mut started.spent);
+        let mut spent = std::mem::take(&mut started.spent);
+        spent.extend(started.mounts.take().filter(|_| lasting));
         let main = Session::new(None, started, ends).with_clients(clients).with_log(log).with_input_once(stdin_once);
         let container = Self {
             id: plan.id,
@@ -270,8 +273,17 @@ impl Container {
     }
 }
 
+/// Whether files of somebody else are in it: who waits for its end may want to unmount or to remove what holds them at once.
+fn shows_others_files(plan: &Plan, own: &Path) -> bool {
+    plan.mounts.iter().any(|mount| match &mount.source {
+        MountSource::Bind { path, .. } => !path.starts_with(own),
+        MountSource::Filesystem { .. } | MountSource::Cgroup | MountSource::Image { .. } => false,
+    })
+}
+
 fn take_namespaces(
     present: [bool; 5],
+    mounts: bool,
     descriptors: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Descriptors, StartError> {
     let mut take = |present: bool| match (present, present.then(|| descriptors.next()).flatten()) {
@@ -279,7 +291,16 @@ fn take_namespaces(
         (_, descriptor) => Ok(descriptor),
     };
     let [net, ipc, pid, uts, user] = present;
-    Ok(Descriptors { net: take(net)?, ipc: take(ipc)?, pid: take(pid)?, uts: take(uts)?, user: take(user)? })
+    let mut taken = Descriptors {
+        net: take(net)?,
+        ipc: take(ipc)?,
+        pid: take(pid)?,
+        uts: take(uts)?,
+        user: take(user)?,
+        mounts: None,
+    };
+    taken.mounts = take(mounts)?.zip(take(mounts)?).map(|(own, system)| MountSpaces { own, system });
+    Ok(taken)
 }
 
 fn name_server(network: std::io::Result<OwnedFd>, resolver: Resolver) -> Result<Server, Error> {

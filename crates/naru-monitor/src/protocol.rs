@@ -41,11 +41,15 @@ pub struct SpawnRequest {
     pub space: Option<IdMap>,
 }
 
-/// Spawner to engine. {the user namespace, a network namespace that belongs to it}, or none and why.
+/// Spawner to engine. {the user namespace, and belonging to it: a network namespace, and with `mounts` two mount namespaces, as in
+/// [`naru_runtime::MountSpaces`]}, or none and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpaceReply {
     /// Why there are none.
     pub error: Option<String>,
+    /// Whether there are mount namespaces.
+    #[serde(default)]
+    pub mounts: bool,
 }
 
 /// Engine to monitor.
@@ -126,6 +130,9 @@ pub struct StartRequest {
     pub plan: Plan,
     /// Which descriptors come with the frame: net, ipc, pid, uts, user.
     pub namespaces: [bool; 5],
+    /// Whether mount namespaces made ahead follow these: own, system.
+    #[serde(default)]
+    pub mounts: bool,
     /// Folder for the exit record and the log.
     pub record_dir: PathBuf,
     /// Folder for the socket.

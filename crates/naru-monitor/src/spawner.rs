@@ -8,10 +8,10 @@ use crate::protocol::{SpaceReply, SpawnRequest};
 use crate::wire::{self, Decoder};
 use naru_base::error::Context as _;
 use naru_base::{Error, Result};
-use naru_runtime::UserSpace;
 use naru_runtime::cgroup::Hierarchies;
 use naru_runtime::own_binary;
 use naru_runtime::plan::IdMap;
+use naru_runtime::{MountTemplates, UserSpace};
 use naru_sys::clone::{Child, CloneFlags, clone3, fork};
 use naru_sys::execve::{CStringArray, execveat};
 use naru_sys::{fds, process, signals};
@@ -19,6 +19,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 
@@ -120,6 +121,7 @@ pub fn spawner_main(control: OwnedFd) -> i32 {
     let _ = process::set_title(c"naru-spawner");
     // Kept by every monitor. Where this fails, a start says why.
     let _ = Hierarchies::host();
+    let templates = OnceCell::new();
     let mut decoder = Decoder::default();
     loop {
         match decoder.next::<SpawnRequest>() {
@@ -128,7 +130,7 @@ pub fn spawner_main(control: OwnedFd) -> i32 {
                 let Some(socket) = descriptors.next() else { continue };
                 // Without a monitor, or an answer, the engine finds its socket closed.
                 let _ = match &request.space {
-                    Some(map) => make_space(map, descriptors.next(), &socket),
+                    Some(map) => make_space(map, descriptors.next(), &templates, &socket),
                     None => spawn(&request.id, &socket).map(drop),
                 };
             }
@@ -145,11 +147,20 @@ fn ignore(ignored: &[Signal]) {
     }
 }
 
-fn make_space(map: &IdMap, within: Option<OwnedFd>, socket: &OwnedFd) -> Result<()> {
-    let made = UserSpace::create(map, within);
-    let reply = SpaceReply { error: made.as_ref().err().map(|e| e.message.clone()) };
-    let descriptors: Vec<BorrowedFd<'_>> =
-        made.iter().flat_map(|space| [space.user.as_fd(), space.net.as_fd()]).collect();
+fn make_space(
+    map: &IdMap,
+    within: Option<OwnedFd>,
+    templates: &OnceCell<Option<MountTemplates>>,
+    socket: &OwnedFd,
+) -> Result<()> {
+    // Where there can't be any, a start makes its mount namespace itself.
+    let templates = templates.get_or_init(|| MountTemplates::make().ok());
+    let made = UserSpace::create(map, within, templates.as_ref());
+    let mounts = made.as_ref().ok().and_then(|space| space.mounts.as_ref());
+    let reply = SpaceReply { error: made.as_ref().err().map(|e| e.message.clone()), mounts: mounts.is_some() };
+    let spaces = made.iter().flat_map(|space| [space.user.as_fd(), space.net.as_fd()]);
+    let mounts = mounts.iter().flat_map(|mounts| [mounts.own.as_fd(), mounts.system.as_fd()]);
+    let descriptors: Vec<BorrowedFd<'_>> = spaces.chain(mounts).collect();
     wire::send_all(socket, &reply, &descriptors).system("answer with namespaces")
 }
 

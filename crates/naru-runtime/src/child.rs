@@ -6,8 +6,9 @@ use crate::devices::{self, Devices};
 use crate::hidden_paths::{self, HiddenPaths};
 use crate::hooks::PreparedHooks;
 use crate::inside::{self, Kind};
+use crate::mount_spaces::MountSpaces;
 use crate::mounts::{self, PreparedMount};
-use crate::namespaces::{self, Spaces};
+use crate::namespaces::{self, MountSpace, Spaces};
 use crate::process::{self, ProcessSetup};
 use crate::report::{self, At, Failure, Op};
 use crate::steps::{Step, Table};
@@ -21,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CString;
 
 /// Everything about a container, prepared.
@@ -51,18 +53,30 @@ pub(crate) struct Setup {
     pub process: ProcessSetup,
 }
 
+/// What [`Setup::into_needed`] leaves.
+type Needed = (ProcessSetup, PreparedHooks, Option<(OwnedFd, OwnedFd)>, Option<MountSpaces>);
+
 impl Setup {
-    /// What the parent still needs once the child exists.
-    pub(crate) fn into_needed(self) -> (ProcessSetup, PreparedHooks, Option<(OwnedFd, OwnedFd)>) {
-        (self.process, self.create_hooks, self.hooks_done)
+    /// What the parent still needs once the child exists, or must not close yet.
+    pub(crate) fn into_needed(self) -> Needed {
+        let ahead = match self.spaces.mount {
+            MountSpace::Ahead(ahead) => Some(ahead),
+            MountSpace::New | MountSpace::Joined { .. } => None,
+        };
+        (self.process, self.create_hooks, self.hooks_done, ahead)
     }
 }
+
+/// So many of procfs and sysfs can be made where that has to be in another mount namespace.
+pub(crate) const SYSTEM_MOUNTS: usize = 4;
 
 /// What one step leaves for later ones.
 pub(crate) struct State<'a> {
     pub(crate) report: BorrowedFd<'a>,
     /// The container's procfs.
     pub proc: Option<OwnedFd>,
+    /// Mounts that had to be made before the others, by their number in the plan.
+    pub made: [Option<(usize, OwnedFd)>; SYSTEM_MOUNTS],
     /// The working folder.
     pub cwd: Option<OwnedFd>,
     /// What the hooks before the program read, where their own descriptor is gone.
@@ -71,7 +85,7 @@ pub(crate) struct State<'a> {
 
 impl<'a> State<'a> {
     pub(crate) fn new(report: BorrowedFd<'a>) -> Self {
-        Self { report, proc: None, cwd: None, hook_state: None }
+        Self { report, proc: None, made: [const { None }; SYSTEM_MOUNTS], cwd: None, hook_state: None }
     }
 
     /// Tells the parent what could not be had, and goes on.
@@ -118,6 +132,8 @@ pub(crate) const STEPS: Table<Setup> = &[
     (Step::Loopback, start_loopback),
     // Before any mount: from here on nothing reaches the host.
     (Step::Propagation, |setup, _| cut_propagation(&setup.spaces)),
+    // While procfs and sysfs are there to be seen: afterwards there is nothing.
+    (Step::SystemMounts, make_system_mounts),
     (Step::Root, |setup, _| attach_root(setup)),
     // The root's descriptor leads to the attached root from here on.
     (Step::Mounts, |setup, state| mounts::attach_all(setup.root.as_fd(), &setup.mounts, state)),
@@ -138,8 +154,8 @@ pub(crate) const STEPS: Table<Setup> = &[
     (Step::WorkingFolder, ensure_working_folder),
     // After the last thing that is made in it.
     (Step::ReadonlyRoot, |setup, _| make_root_readonly(setup)),
-    // The host's tree goes.
-    (Step::Pivot, |setup, _| pivot(setup)),
+    // The host's tree goes, where it ever was in this namespace.
+    (Step::Pivot, |setup, _| change_root(setup)),
     (Step::RootPropagation, |setup, _| set_root_propagation(setup)),
     (Step::HostName, |setup, _| set_host_name(setup)),
 ];
@@ -259,17 +275,36 @@ fn start_loopback(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
 
 fn cut_propagation(spaces: &Spaces) -> Result<(), Failure> {
     // Only now: what precedes needs the host's procfs.
-    namespaces::join_mounts(spaces)?;
+    match &spaces.mount {
+        // Private by its making.
+        MountSpace::Ahead(ahead) => return namespaces::join_mounts(&ahead.system),
+        MountSpace::Joined { namespace, .. } => namespaces::join_mounts(namespace)?,
+        MountSpace::New => {}
+    }
     Ok(mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// Makes procfs and sysfs where the kernel permits it, and leaves for the namespace in which they will be.
+fn make_system_mounts(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
+    match &setup.spaces.mount {
+        MountSpace::Ahead(ahead) => {
+            mounts::make_system(&setup.mounts, &mut state.made)?;
+            move_into_link_name_space(ahead.own.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Call, 0)
+        }
+        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+    }
 }
 
 /// On top of `/`, if not in its own place: this process's root stays the folder below, until it changes places.
 fn attach_root(setup: &Setup) -> Result<(), Failure> {
-    if let Some((_, place)) = &setup.spaces.mount {
-        return mounts::attach(setup.root.as_fd(), place.as_fd()).at(Op::Attach, 0);
-    }
-    // Whoever is root in a user namespace may not reach the place by its path: it is the working folder then.
-    let place = if setup.spaces.user.is_some() { c"." } else { setup.root_place.as_c_str() };
+    let place = match &setup.spaces.mount {
+        MountSpace::Joined { place, .. } => return mounts::attach(setup.root.as_fd(), place.as_fd()).at(Op::Attach, 0),
+        // Where setns(2) has led.
+        MountSpace::Ahead(_) => c".",
+        // Whoever is root in a user namespace may not reach the place by its path: it is the working folder then.
+        MountSpace::New if setup.spaces.user.is_some() => c".",
+        MountSpace::New => setup.root_place.as_c_str(),
+    };
     move_mount(&setup.root, c"", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Op::Attach, 0)
 }
 
@@ -296,9 +331,13 @@ fn make_root_readonly(setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is detached from there.
-fn pivot(setup: &Setup) -> Result<(), Failure> {
+/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is detached from there. In a namespace that never
+/// had another tree, the new root is on top already, and nothing is below it (`mount_spaces`).
+fn change_root(setup: &Setup) -> Result<(), Failure> {
     rustix::process::fchdir(&setup.root).at(Op::Call, 0)?;
+    if setup.spaces.has_mounts() {
+        return rustix::process::chroot(c".").at(Op::Call, 1);
+    }
     rustix::process::pivot_root(c".", c".").at(Op::Call, 1)?;
     unmount(c".", UnmountFlags::DETACH).at(Op::Call, 2)
 }

@@ -15,6 +15,9 @@ pub(crate) fn container(plan: &Plan, record: &Record) -> StartError {
             Some(StartError::system(format!("join the mount namespace: {text}")))
         }
         Step::Mounts => plan.mounts.get(index).map(|mount| mounts::describe(mount, failure)),
+        Step::SystemMounts if failure.op != Op::Call => {
+            plan.mounts.get(index).map(|mount| mounts::describe(mount, failure))
+        }
         Step::Devices => plan.devices.get(index).map(|device| devices::describe(device, failure)),
         Step::Sysctls => Some(sysctls::describe(&plan.sysctls, failure)),
         Step::MaskedPaths => Some(hidden_paths::describe("mask", plan.masked_paths.get(index), failure)),
@@ -85,6 +88,7 @@ fn surroundings(step: Step) -> Option<&'static str> {
         Step::RuntimeHooks => "wait for hooks",
         Step::Loopback => "set the loopback interface up",
         Step::Propagation => "make mounts private",
+        Step::SystemMounts => "enter the mount namespace",
         Step::Root => "attach the root file system",
         Step::DeviceLinks => "make links in /dev",
         Step::Console => "bind the terminal to /dev/console",

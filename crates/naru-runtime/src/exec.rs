@@ -115,7 +115,16 @@ pub fn exec_with(
         (|| Ok(()), receiver.as_ref()),
     )?;
     let start_time = start_time(child.pid);
-    Ok(Started { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup: None, warnings, spent: Vec::new() })
+    Ok(Started {
+        pid: child.pid,
+        pidfd: child.pidfd,
+        start_time,
+        console,
+        cgroup: None,
+        warnings,
+        spent: Vec::new(),
+        mounts: None,
+    })
 }
 
 fn gone(errno: Errno) -> StartError {

@@ -5,13 +5,13 @@
 //! folder with the ids of the calling thread, so these are the container's root's for that moment (otherwise it turns read-only).
 
 use crate::StartError;
+use crate::mount_spaces::{self, MountSpaces, MountTemplates};
 use crate::plan::{IdMap, IdRange};
 use crate::report::errno_text;
 use naru_sys::clone::{CloneFlags, clone3};
 use naru_sys::credentials::set_filesystem_ids;
 use naru_sys::mount_attr::{MountChange, mount_setattr};
 use naru_sys::namespace::{NewNamespace, unshare};
-use naru_sys::process::exit_now;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -67,47 +67,78 @@ pub struct UserSpace {
     pub user: OwnedFd,
     /// A network namespace that belongs to it; nothing in it is up.
     pub net: OwnedFd,
+    /// Mount namespaces that belong to it.
+    pub mounts: Option<MountSpaces>,
 }
 
 impl UserSpace {
-    /// Makes both, or the network namespace alone in the user namespace `within`. The caller is single-threaded.
+    /// Makes all, or those but the user namespace in the user namespace `within`; mount namespaces only with templates. The caller is
+    /// single-threaded.
     ///
     /// # Errors
     /// As clone3(2) and writing the maps: `EPERM` where an outer namespace doesn't have these ids.
-    pub fn create(map: &IdMap, within: Option<OwnedFd>) -> Result<Self, StartError> {
+    pub fn create(
+        map: &IdMap,
+        within: Option<OwnedFd>,
+        templates: Option<&MountTemplates>,
+    ) -> Result<Self, StartError> {
         if let Some(user) = within {
             let net = network_within(&user)?;
-            return Ok(Self { user, net });
+            return Ok(Self { user, net, mounts: None });
         }
-        let (user, net) = namespaces_of_a_holder(map, CloneFlags::NEWNET)?;
-        match net {
-            Some(net) => Ok(Self { user, net }),
-            None => Err(StartError::system("make the network namespace")),
+        let mut more = CloneFlags::NEWNET;
+        if templates.is_some() {
+            more |= CloneFlags::NEWNS;
         }
+        let Held { user, net, mounts } = namespaces_of_a_holder(map, more, templates)?;
+        let net = net.ok_or_else(|| StartError::system("make the network namespace"))?;
+        let mounts = match (templates, mounts) {
+            (Some(templates), Some(own)) => Some(MountSpaces { own, system: templates.system_for(user.as_fd())? }),
+            _ => None,
+        };
+        Ok(Self { user, net, mounts })
     }
 }
 
 /// A user namespace with `map`, held by nothing but the descriptor.
 pub(crate) fn user_namespace(map: &IdMap) -> Result<OwnedFd, StartError> {
-    namespaces_of_a_holder(map, CloneFlags::empty()).map(|(user, _)| user)
+    namespaces_of_a_holder(map, CloneFlags::empty(), None).map(|held| held.user)
 }
 
-fn namespaces_of_a_holder(map: &IdMap, more: CloneFlags) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
+/// Namespaces of a process that was there for them.
+struct Held {
+    user: OwnedFd,
+    net: Option<OwnedFd>,
+    mounts: Option<OwnedFd>,
+}
+
+fn namespaces_of_a_holder(
+    map: &IdMap,
+    more: CloneFlags,
+    templates: Option<&MountTemplates>,
+) -> Result<Held, StartError> {
     let fail = |e: Errno| StartError::system(format!("make the user namespace: {}", errno_text(e)));
     // It waits until it is ended: it exists only so that its namespaces can be opened.
-    let holder = clone3(CloneFlags::NEWUSER | more | CloneFlags::CLEAR_SIGHAND, None, || {
-        loop {
-            let _ = rustix::event::poll(&mut [], None);
-        }
-    })
-    .map_err(fail)?;
+    let make = || {
+        clone3(CloneFlags::NEWUSER | more | CloneFlags::CLEAR_SIGHAND, None, || {
+            loop {
+                let _ = rustix::event::poll(&mut [], None);
+            }
+        })
+    };
+    let holder = match templates {
+        Some(templates) => templates.in_empty(make)?,
+        None => make(),
+    };
+    let holder = holder.map_err(fail)?;
     let open = |kind: &str| {
         let path = format!("/proc/{}/ns/{kind}", holder.pid.as_raw_nonzero());
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
     };
     let opened = write_id_maps(holder.pid, map).and_then(|()| {
         let net = more.contains(CloneFlags::NEWNET).then(|| open("net")).transpose()?;
-        Ok((open("user")?, net))
+        let mounts = more.contains(CloneFlags::NEWNS).then(|| open("mnt")).transpose()?;
+        Ok(Held { user: open("user")?, net, mounts })
     });
     // It can only be gone already.
     let _ = pidfd_send_signal(&holder.pidfd, Signal::KILL);
@@ -123,14 +154,7 @@ fn network_within(user: &OwnedFd) -> Result<OwnedFd, StartError> {
     let holder = clone3(CloneFlags::CLEAR_SIGHAND, None, || {
         let made = move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
             .and_then(|()| unshare(NewNamespace::Net));
-        if made.is_err() {
-            exit_now(1);
-        }
-        // Its reader is there, or nobody is.
-        let _ = rustix::io::write(&tell, b"1");
-        loop {
-            let _ = rustix::event::poll(&mut [], None);
-        }
+        mount_spaces::hold(made, tell.as_fd())
     })
     .map_err(fail)?;
     drop(tell);

@@ -3,7 +3,7 @@
 
 use crate::StartError;
 use crate::cgroup_view::CgroupView;
-use crate::child::State;
+use crate::child::{SYSTEM_MOUNTS, State};
 use crate::idmap::{self, Mapping, Outside};
 use crate::inside::{self, Kind};
 use crate::lent;
@@ -307,6 +307,28 @@ impl NewFilesystem {
     }
 }
 
+/// Whether so many of procfs and sysfs can be made by [`make_system`].
+pub(crate) fn few_system(mounts: &[PreparedMount]) -> bool {
+    mounts.iter().filter(|m| matches!(&m.source, Source::New(fs) if fs.ordinary)).count() <= SYSTEM_MOUNTS
+}
+
+/// Makes procfs and sysfs, for [`attach_all`]. After clone.
+pub(crate) fn make_system(
+    mounts: &[PreparedMount],
+    made: &mut [Option<(usize, OwnedFd)>; SYSTEM_MOUNTS],
+) -> Result<(), Failure> {
+    let mut places = made.iter_mut();
+    for (index, mount) in mounts.iter().enumerate() {
+        if let Source::New(fs) = &mount.source
+            && fs.ordinary
+            && let Some(place) = places.next()
+        {
+            *place = Some((index, fs.make(index)?));
+        }
+    }
+    Ok(())
+}
+
 /// Puts every mount in its place. After clone.
 pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: &mut State<'_>) -> Result<(), Failure> {
     for (index, mount) in mounts.iter().enumerate() {
@@ -323,7 +345,11 @@ pub(crate) fn attach_all(root: BorrowedFd<'_>, mounts: &[PreparedMount], state: 
             }
             Source::New(fs) => {
                 let place = place_of(root, mount, fs).map_err(|(op, errno)| Failure::new(op, index, errno))?;
-                let tree = fs.make(index)?;
+                let made = state.made.iter_mut().find(|made| made.as_ref().is_some_and(|(at, _)| *at == index));
+                let tree = match made.and_then(Option::take) {
+                    Some((_, tree)) => tree,
+                    None => fs.make(index)?,
+                };
                 attach(tree.as_fd(), place.as_fd()).at(Op::Attach, index)?;
                 if fs.kind.as_c_str() == c"proc" {
                     state.proc = Some(tree);

@@ -2,6 +2,7 @@
 
 use crate::StartError;
 use crate::idmap;
+use crate::mount_spaces::MountSpaces;
 use crate::plan::{Descriptors, Namespace, Namespaces};
 use crate::report::{At, Failure, Op, errno_text};
 use naru_sys::clone::CloneFlags;
@@ -26,8 +27,18 @@ pub(crate) struct Spaces {
     pub cgroup: bool,
     /// A new network namespace has nothing but a loopback interface that is down.
     pub loopback: bool,
-    /// The mount namespace that the child joins last, and the place in it that the root is put onto.
-    pub mount: Option<(OwnedFd, OwnedFd)>,
+    pub mount: MountSpace,
+}
+
+/// Where a container's mount namespace comes from.
+#[derive(Debug)]
+pub(crate) enum MountSpace {
+    /// clone3 makes it, as a copy of the caller's.
+    New,
+    /// The child joins it, and puts the root onto the place.
+    Joined { namespace: OwnedFd, place: OwnedFd },
+    /// It was made ahead, and there is nothing in it.
+    Ahead(MountSpaces),
 }
 
 impl Spaces {
@@ -48,8 +59,19 @@ impl Spaces {
             StartError::system(format!("open {} in the mount namespace: {}", place.to_string_lossy(), errno_text(e)))
         })?;
         self.flags = self.flags.without(CloneFlags::NEWNS);
-        self.mount = Some((namespace, place));
+        self.mount = MountSpace::Joined { namespace, place };
         Ok(())
+    }
+
+    /// Has the child use what was made ahead.
+    pub(crate) fn use_mounts(&mut self, spaces: MountSpaces) {
+        self.flags = self.flags.without(CloneFlags::NEWNS);
+        self.mount = MountSpace::Ahead(spaces);
+    }
+
+    /// Whether the container's mount namespace was made ahead.
+    pub(crate) fn has_mounts(&self) -> bool {
+        matches!(self.mount, MountSpace::Ahead(_))
     }
 }
 
@@ -90,7 +112,7 @@ pub(crate) fn prepare(namespaces: &Namespaces, fds: Descriptors) -> Result<Space
         user,
         cgroup: namespaces.cgroup == Namespace::New,
         loopback: namespaces.net == Namespace::New,
-        mount: None,
+        mount: MountSpace::New,
     })
 }
 
@@ -116,12 +138,9 @@ pub(crate) fn in_mounts<T: Send>(
     }
 }
 
-/// Joins the mount namespace, if it is not a new one. After clone.
-pub(crate) fn join_mounts(spaces: &Spaces) -> Result<(), Failure> {
-    match &spaces.mount {
-        Some((fd, _)) => move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Open, 0),
-        None => Ok(()),
-    }
+/// Joins a mount namespace. After clone.
+pub(crate) fn join_mounts(namespace: &OwnedFd) -> Result<(), Failure> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Open, 0)
 }
 
 /// Joins what is to be joined. After clone.

@@ -425,4 +425,6 @@ pub struct Descriptors {
     pub uts: Option<OwnedFd>,
     /// A user namespace with the map of `namespaces.user`, to be joined instead of a new one. Whatever else is joined belongs to it.
     pub user: Option<OwnedFd>,
+    /// Mount namespaces made ahead that belong to that user namespace, for a container's own.
+    pub mounts: Option<crate::MountSpaces>,
 }

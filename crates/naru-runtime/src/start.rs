@@ -69,9 +69,12 @@ pub struct Started {
     pub cgroup: Option<Cgroup>,
     /// What could not be had as asked for, one sentence each.
     pub warnings: Vec<String>,
-    /// Clones of layers that nobody needs any more. Whoever closes the last descriptor of one waits for an RCU grace period, which is milliseconds
-    /// on a busy host: so nobody does while somebody waits for the container.
+    /// Clones of layers and a mount namespace that nobody needs any more. Whoever closes the last descriptor of one waits for an RCU grace
+    /// period, which is milliseconds on a busy host: so nobody does while somebody waits for the container.
     pub spent: Vec<OwnedFd>,
+    /// The container's mount namespace, where it was made ahead. Who holds it keeps all that is mounted in it beyond the end of the last
+    /// process, which then waits for no grace period either.
+    pub mounts: Option<OwnedFd>,
 }
 
 /// Removes the group unless it has been handed on.
@@ -101,7 +104,7 @@ pub fn prepare(plan: &Plan, fds: Descriptors, stdio: Stdio) -> Result<Prepared, 
 /// As [`prepare`].
 pub fn prepare_with(
     plan: &Plan,
-    fds: Descriptors,
+    mut fds: Descriptors,
     stdio: Stdio,
     options: StartOptions,
 ) -> Result<Prepared, StartError> {
@@ -117,6 +120,7 @@ pub fn prepare_with(
     let process_limit = group.map(Cgroup::process_limit).transpose()?.flatten();
 
     let map = plan.namespaces.user.as_ref();
+    let ahead = fds.mounts.take();
     let mut spaces = namespaces::prepare(&plan.namespaces, fds)?;
     spaces.join_also(options.cgroup_namespace, options.time_namespace);
     let mapping = match map.zip(spaces.user.as_ref()) {
@@ -165,8 +169,14 @@ pub fn prepare_with(
             None => c"/".into(),
         },
     };
+    let root_anywhere = !options.root_in_place && options.root_place.is_none();
     if let Some(namespace) = options.mount_namespace {
         spaces.join_mounts(namespace, &root_place)?;
+    } else if let Some(ahead) = ahead
+        // Hooks look for the host's tree in the container's namespace.
+        && (map.is_some() && options.hooks.is_empty() && root_anywhere && mounts::few_system(&mounts))
+    {
+        spaces.use_mounts(ahead);
     }
     let own_name = plan.namespaces.uts != Namespace::Host;
     let name = |name: &Option<String>| name.as_ref().filter(|_| own_name).map(|name| name.clone().into_bytes());
@@ -210,7 +220,7 @@ impl Prepared {
     /// # Errors
     /// A step of the set-up failed, or the program could not be executed; nothing is left behind.
     pub fn start(self) -> Result<Started, StartError> {
-        let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings, spent } = self;
+        let Self { plan, setup, hooks, mut cgroup, cgroup_dir, mut warnings, mut spent } = self;
         let receiver = setup.process.options.listener.clone();
         let (reader, writer) = report_channel(receiver.as_ref())?;
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
@@ -225,7 +235,9 @@ impl Prepared {
             child
         };
         // The descriptors of mounts close while the child works with its own copies.
-        let (process, create_hooks, hooks_done) = setup.into_needed();
+        let (process, create_hooks, hooks_done, ahead) = setup.into_needed();
+        let (mounts, system) = ahead.map(|ahead| (ahead.own, ahead.system)).unzip();
+        spent.extend(system);
         let pid = child.pid.as_raw_nonzero().get();
         if let Some(group) = &mut cgroup.0 {
             group.first_process_is_there(pid);
@@ -247,6 +259,7 @@ impl Prepared {
             cgroup: cgroup.0.take(),
             warnings,
             spent,
+            mounts,
         })
     }
 }

@@ -18,7 +18,7 @@ macro_rules! steps {
 }
 
 steps! {
-    Hide, UserNamespace, Cgroup, OomScore, Join, CgroupNamespace, TimeNamespace, Loopback, Propagation, Root, Mounts, Devices,
+    Hide, UserNamespace, Cgroup, OomScore, Join, CgroupNamespace, TimeNamespace, Loopback, Propagation, SystemMounts, Root, Mounts, Devices,
     DeviceLinks, Console, RuntimeHooks, ContainerHooks, Sysctls, MaskedPaths, ReadonlyPaths, WorkingFolder, ReadonlyRoot, Pivot, RootPropagation, HostName,
     Enter, OpenDirectory,
     Session, Keyring, Stdio, Limits, Scheduling, WorkingDirectory, Label, Bounding, Ids, WorkingDirectoryAsUser, CloseOnExec, Signals,
@@ -66,6 +66,7 @@ mod tests {
                 TimeNamespace,
                 Loopback,
                 Propagation,
+                SystemMounts,
                 Root,
                 Mounts,
                 Devices,

@@ -222,6 +222,7 @@ fn namespaces_of_another_container_are_joined() {
         uts: Some(first.namespace("uts")),
         pid: Some(first.namespace("pid")),
         user: None,
+        mounts: None,
     };
     let said = run_with(&plan, fds).unwrap();
     let pid = first.started.pid.as_raw_nonzero();

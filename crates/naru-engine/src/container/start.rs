@@ -122,6 +122,7 @@ impl Engine {
         let request = StartRequest {
             plan,
             namespaces: present(&joined),
+            mounts: joined.mounts.is_some(),
             run_dir: self.make_run_dir(&container.id)?,
             log: crate::log_config::for_monitor(&record, &folder)?,
             record_dir: folder,
@@ -290,7 +291,9 @@ impl From<Error> for StartFailure {
 
 /// Namespaces first, in the protocol's order, then the clients' streams.
 fn in_order(joined: Descriptors, streams: Vec<OwnedFd>) -> Vec<OwnedFd> {
-    [joined.net, joined.ipc, joined.pid, joined.uts, joined.user].into_iter().flatten().chain(streams).collect()
+    let mounts = joined.mounts.map(|mounts| [mounts.own, mounts.system]);
+    let spaces = [joined.net, joined.ipc, joined.pid, joined.uts, joined.user].into_iter().flatten();
+    spaces.chain(mounts.into_iter().flatten()).chain(streams).collect()
 }
 
 /// Which of them there are.
