@@ -21,13 +21,20 @@ pub(crate) async fn reply<F>(start: impl FnOnce(ProgressSink) -> F) -> Result<Re
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let mut running = Running { work: Some(Box::pin(start(sender))), receiver, batch: Vec::new(), failure: None };
+    let mut running = Running::begin(start);
     running.step().await;
     match running.failure {
         Some(failure) if running.batch.is_empty() => Err(failure),
         _ => Ok(Reply::stream(JSON, pieces(running))),
     }
+}
+
+/// Likewise, but a failure is always told in the stream: so docker answers to an archive that is sent, and clients look for it there.
+pub(crate) fn reply_in_stream<F>(start: impl FnOnce(ProgressSink) -> F) -> Reply
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    Reply::stream(JSON, pieces(Running::begin(start)))
 }
 
 struct Running {
@@ -45,6 +52,14 @@ fn pieces(running: Running) -> Pieces {
 }
 
 impl Running {
+    fn begin<F>(start: impl FnOnce(ProgressSink) -> F) -> Self
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { work: Some(Box::pin(start(sender))), receiver, batch: Vec::new(), failure: None }
+    }
+
     /// What there is to say next, as many messages as are waiting.
     async fn next(&mut self) -> Option<Bytes> {
         while self.batch.is_empty() && self.failure.is_none() && self.work.is_some() {

@@ -37,7 +37,7 @@ pub(crate) async fn load(mut call: Call) -> Result<Reply> {
     let body = call.stream_body();
     let quiet = call.query.flag_or("quiet", true);
     let engine = Arc::clone(&call.engine);
-    progress::reply(|sink| async move { engine.load(body, platform, quiet, sink).await }).await
+    Ok(progress::reply_in_stream(|sink| async move { engine.load(body, platform, quiet, sink).await }))
 }
 
 /// POST /images/create with `fromSrc`

@@ -130,7 +130,8 @@ impl Engine {
         }
     }
 
-    /// The right to start it, once.
+    /// The right to start it, once. `tty` is what the caller takes it for: as in docker, whether its output is framed goes by that, whether it
+    /// has a terminal by what it was created with.
     ///
     /// # Errors
     /// docker's texts: no such exec, run already, container not running.
@@ -147,9 +148,8 @@ impl Engine {
             _ => return Err(Error::conflict(format!("exec command {id} is already running"))),
         }
         self.execs.set(id, State::Starting);
-        let mut settings = exec.settings;
-        settings.tty |= tty;
-        Ok(ExecTicket { engine: Arc::clone(self), container, id: Id::parse(id)?, settings, used: false })
+        let (settings, framed) = (exec.settings, !tty);
+        Ok(ExecTicket { engine: Arc::clone(self), container, id: Id::parse(id)?, settings, framed, used: false })
     }
 
     /// Sets the size of its terminal.
@@ -185,15 +185,11 @@ pub struct ExecTicket {
     container: Arc<Container>,
     id: Id,
     settings: ExecSettings,
+    framed: bool,
     used: bool,
 }
 
 impl ExecTicket {
-    /// Whether it has a terminal (and its output is therefore not framed).
-    pub fn tty(&self) -> bool {
-        self.settings.tty
-    }
-
     /// Starts it: detached, or on the client's stream, which is then no longer the caller's. A program that can't be run is told to the
     /// client on its stream, and gives the exec its exit code.
     ///
@@ -213,7 +209,7 @@ impl ExecTicket {
                     stdin: self.settings.attach_stdin,
                     stdout: self.settings.attach_stdout,
                     stderr: self.settings.attach_stderr,
-                    multiplexed: !self.settings.tty,
+                    multiplexed: self.framed,
                     detach_keys: if self.settings.tty { keys } else { Vec::new() },
                     early_input: stream.early_input,
                     preamble: stream.preamble,

@@ -5,6 +5,7 @@ use crate::protocol::Attach;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::io::IoSlice;
+use std::time::{Duration, Instant};
 
 /// So much may wait for a slow client before the process has to.
 const BUFFER_LIMIT: usize = 1 << 20;
@@ -12,6 +13,11 @@ const BUFFER_LIMIT: usize = 1 << 20;
 const KEPT: usize = 4 << 10;
 /// Read at once from a client; on the stack.
 const CHUNK: usize = 4 << 10;
+
+/// So long may a client take to read the head of its HTTP answer before output follows it anyway.
+const HEAD_LIMIT: Duration = Duration::from_millis(100);
+/// How often it is asked whether it has.
+const HEAD_STEP: Duration = Duration::from_millis(1);
 
 /// How many of those are read away from a client that is let go.
 const DRAIN_ROUNDS: usize = 16;
@@ -30,6 +36,9 @@ pub(crate) struct Client {
     /// What has not been sent yet, from `sent` on.
     waiting: Vec<u8>,
     sent: usize,
+    /// Until when what waits is held back because it has not read the head of its answer yet. Clients that read it through a buffer and then
+    /// take the bare socket (docker-py) would lose what came with it.
+    held: Option<Instant>,
     /// Nothing is added any more; it is closed once all has been sent.
     closing: bool,
     /// It is of no more use: it doesn't take output and gives no input.
@@ -66,12 +75,13 @@ impl Client {
         let mut client = Self {
             stream,
             wants: [attach.stdout, attach.stderr && !terminal],
-            multiplexed: attach.multiplexed && !terminal,
+            multiplexed: attach.multiplexed,
             input: if attach.stdin && reads { InputState::Open } else { InputState::Unwanted },
             keys: DetachKeys::new(if terminal { attach.detach_keys } else { Vec::new() }),
             early: attach.early_input,
             waiting: attach.preamble,
             sent: 0,
+            held: Some(Instant::now() + HEAD_LIMIT),
             closing: false,
             gone: false,
         };
@@ -104,6 +114,35 @@ impl Client {
         !self.gone && self.unsent() > 0
     }
 
+    /// When to [`Client::flush`] though the stream has room for long.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (self.held.is_some() && self.has_output()).then(|| Instant::now() + HEAD_STEP)
+    }
+
+    /// Sends what was held back, if it needn't be any longer.
+    pub(crate) fn release(&mut self) {
+        if self.held.is_some() && self.has_output() {
+            self.flush();
+        }
+    }
+
+    /// Whether the stream's room is all that is waited for.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.has_output() && self.held.is_none()
+    }
+
+    /// Whether it has read all that came before its first output, or has had the time to.
+    fn has_read_head(&mut self) -> bool {
+        if let Some(limit) = self.held {
+            let unread = naru_sys::socket::unread(&self.stream).is_ok_and(|bytes| bytes > 0);
+            if unread && Instant::now() < limit {
+                return false;
+            }
+            self.held = None;
+        }
+        true
+    }
+
     /// Whether it can be dropped.
     pub(crate) fn is_done(&self) -> bool {
         if self.gone { !self.may_have_input() } else { self.closing && self.unsent() == 0 }
@@ -129,7 +168,7 @@ impl Client {
             &[]
         };
         let mut sent = 0;
-        if self.unsent() == 0 {
+        if self.unsent() == 0 && self.has_read_head() {
             match rustix::io::writev(&self.stream, &[IoSlice::new(header), IoSlice::new(output)]) {
                 Ok(count) => sent = count,
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -143,6 +182,9 @@ impl Client {
 
     /// Sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self) {
+        if self.unsent() > 0 && !self.has_read_head() {
+            return;
+        }
         while self.unsent() > 0 {
             match rustix::io::write(&self.stream, &self.waiting[self.sent..]) {
                 Ok(count) => self.sent += count,
@@ -218,8 +260,11 @@ pub(crate) fn tell_failure(stream: OwnedFd, attach: Attach, terminal: bool, mess
     let attach = Attach { stdout: true, ..attach };
     let mut client = Client::new(stream, attach, terminal, false);
     client.send(0, format!("{message}\r\n").as_bytes());
+    while client.held.is_some() && client.has_output() {
+        std::thread::sleep(HEAD_STEP);
+        client.flush();
+    }
     // One line fits, or the client has not read for long.
-    client.flush();
 }
 
 #[cfg(test)]
@@ -250,6 +295,30 @@ mod tests {
         let mut all = Vec::new();
         there.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"HTTP\r\n\r\n\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x05error");
+    }
+
+    #[test]
+    fn output_waits_until_the_head_is_read() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        (&here).write_all(b"head").unwrap();
+        let mut client = Client::new(here.into(), Attach { preamble: b"log ".to_vec(), ..both() }, false, true);
+        client.send(0, b"out");
+        assert!(client.has_output() && !client.waits_for_room() && client.deadline().is_some());
+        let mut buffer = [0; 64];
+        assert_eq!(there.read(&mut buffer).unwrap(), 4);
+        client.release();
+        assert!(!client.has_output() && client.deadline().is_none());
+        assert_eq!(there.read(&mut buffer).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_client_that_never_reads_its_head_holds_nothing_up() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        (&here).write_all(b"head").unwrap();
+        tell_failure(here.into(), both(), false, "no such program");
+        let mut all = String::new();
+        there.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "headno such program\r\n");
     }
 
     #[test]

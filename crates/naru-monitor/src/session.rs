@@ -167,7 +167,7 @@ impl Session {
             let reads = client.may_have_input() && room;
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, reads);
-            flags.set(PollFlags::OUT, client.has_output());
+            flags.set(PollFlags::OUT, client.waits_for_room());
             // One that waits for room only would report its hang-up over and over.
             if !flags.is_empty() || !client.may_have_input() {
                 add(Source::Client(at), client.fd(), flags);
@@ -177,9 +177,10 @@ impl Session {
 
     /// When something has to be done though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let ended = self.ended.filter(|_| self.has_output())?;
+        let ended = self.ended.filter(|_| self.has_output());
         // After it, a slow client is all that is waited for.
-        (!(self.told && self.any_blocked())).then_some(ended.deadline)
+        let ended = ended.filter(|_| !(self.told && self.any_blocked())).map(|ended| ended.deadline);
+        self.clients.iter().filter_map(Client::deadline).chain(ended).min()
     }
 
     /// Whether output may still come.
@@ -303,6 +304,7 @@ impl Session {
                 self.read_client(at, events);
             }
         }
+        self.clients.iter_mut().for_each(Client::release);
         if let Some(ended) = self.ended {
             if now >= ended.deadline && !self.any_blocked() {
                 self.give_up_output(chunk);

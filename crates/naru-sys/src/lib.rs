@@ -20,3 +20,4 @@ pub mod process;
 pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
+pub mod socket;

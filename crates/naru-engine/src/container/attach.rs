@@ -77,6 +77,7 @@ impl AttachTicket {
         }
         self.engine.container_event(&self.container, "attach", &[]);
         if !self.options.stream {
+            wait_until_read(&stream.fd).await;
             return write_all(stream.fd, &stream.preamble).await;
         }
         let attach = Attach {
@@ -131,6 +132,17 @@ impl Container {
             }
         }
         ready
+    }
+}
+
+/// Waits until the client has read the head of its answer, for 100 ms at most: clients that read it through a buffer and then take the bare
+/// socket (docker-py) would lose what came with it. Monitors do so likewise.
+async fn wait_until_read(fd: &OwnedFd) {
+    for _ in 0..100 {
+        if naru_sys::socket::unread(fd).map_or(true, |bytes| bytes == 0) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 

@@ -1,11 +1,11 @@
 //! An image out of a container: its writable layer on top of its image.
 
-use super::merge;
+use super::{Container, merge};
 use crate::image::{blocking, run_config_of};
 use crate::types::{CommitRequest, ContainerConfig, Status};
 use crate::{Engine, clock};
 use naru_base::error::Context as _;
-use naru_base::{Digest, Result};
+use naru_base::{Class, Digest, Error, Result};
 use naru_fs::Root;
 use naru_store::spec::{History, ImageConfig};
 use std::sync::Arc;
@@ -44,10 +44,7 @@ impl Engine {
             comment: request.comment.clone(),
             ..History::default()
         };
-        let frozen = request.pause && container.status() == Status::Running;
-        if frozen {
-            self.cgroup(&container)?.freeze()?;
-        }
+        let frozen = request.pause && container.status() == Status::Running && self.hold_still(&container)?;
         let upper = self.files(&container.id, 0).upper;
         let engine = Arc::clone(self);
         let made = blocking(move || {
@@ -56,10 +53,11 @@ impl Engine {
             engine.images.store.commit(Some(&parent), &upper, config, step, LEVEL)
         })
         .await;
-        if frozen {
-            self.cgroup(&container)?.thaw()?;
-        }
+        let thawed = if frozen { self.cgroup(&container).and_then(|group| group.thaw()) } else { Ok(()) };
         let image = made?;
+        if let Err(error) = thawed {
+            self.unless_still(&container, error)?;
+        }
         let mut shown = String::new();
         if let Some(target) = request.target {
             let target = target.with_default_tag();
@@ -71,6 +69,20 @@ impl Engine {
             [("comment", request.comment.as_str()), ("imageID", image.id.as_str()), ("imageRef", shown.as_str())];
         self.container_event(&container, "commit", &more);
         Ok(image.id.clone())
+    }
+
+    /// Freezes a container that runs. Gives false for one that is ending: its files change no more.
+    fn hold_still(&self, container: &Container) -> Result<bool> {
+        match self.cgroup(container).and_then(|group| group.freeze()) {
+            Ok(()) => Ok(true),
+            Err(error) => self.unless_still(container, error).map(|()| false),
+        }
+    }
+
+    /// What went wrong with a container that has ended meanwhile is of no interest.
+    fn unless_still(&self, container: &Container, error: Error) -> Result<()> {
+        let error = self.unless_ended(container, error);
+        if error.class() == Class::Conflict { Ok(()) } else { Err(error) }
     }
 }
 

@@ -73,8 +73,6 @@ fn seen_as(seen: &naru_registry::Inspection) -> serde_json::Value {
             "digest": seen.descriptor.digest,
             "size": seen.descriptor.size,
         },
-        "Platforms": seen.platforms.iter().map(|p| serde_json::json!({
-            "architecture": p.architecture, "os": p.os, "variant": p.variant,
-        })).collect::<Vec<_>>(),
+        "Platforms": seen.platforms,
     })
 }
