@@ -4,6 +4,7 @@ mod api;
 mod attacks;
 mod bad_input;
 mod cdi;
+mod clients;
 mod containers;
 mod cp;
 mod credentials;

@@ -87,6 +87,11 @@ pub(crate) struct Inspect {
     parent: String,
     comment: String,
     created: String,
+    /// Before 1.45, as the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_config: Option<Value>,
     docker_version: String,
     author: String,
     config: Value,
@@ -130,9 +135,12 @@ impl Inspect {
             .as_ref()
             .filter(|_| version >= v1(48))
             .map(|m| json!({"mediaType": m.media_type, "digest": m.digest.to_string(), "size": m.size}));
+        let old = version < v1(45);
         Self {
             id: view.summary.id.to_string(),
             descriptor,
+            container: old.then(|| text("container")),
+            container_config: old.then(|| config(view.config.get("container_config"), version)),
             repo_tags: view.summary.tags.clone(),
             repo_digests: view.summary.digests.clone(),
             parent: view.summary.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
