@@ -59,6 +59,36 @@ fn an_account_is_checked_kept_and_forgotten() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_terminal_is_asked_for_name_and_password() -> Result<()> {
+    let engine = Engine::start()?;
+    let file = accounts(&engine)?;
+    let registry = Registry::with(&engine, "127.0.0.1", 5000, &Wants { htpasswd: Some(&file), ..Wants::default() })?;
+    registry.fill(&word("asked")?, "word:1", &["--dest-creds", "joe:secret"])?;
+    let (address, reference) = (registry.address(), registry.reference("word:1"));
+    for cli in [engine.docker(), engine.naru()] {
+        // Where nobody can be asked, that is said, and a pull does not wait for anything.
+        ensure!(
+            cli.fails(1, ["login", &address])?.contains("Cannot perform an interactive login from a non TTY device")
+        );
+        let mut pull = cli.pty(["pull", &reference])?;
+        pull.expect("no basic auth credentials")?;
+        ensure!(pull.finish()?.0 == 1);
+        let mut login = cli.pty(["login", &address])?;
+        login.expect("Username")?;
+        login.send("joe\n")?;
+        login.expect("Password: ")?;
+        login.send("secret\n")?;
+        login.expect("Login Succeeded")?;
+        let (code, screen) = login.finish()?;
+        ensure!(code == 0 && !screen.contains("secret"), "{code}: {screen}");
+        cli.ok(["pull", &reference])?;
+        cli.ok(["rmi", &reference])?;
+        cli.ok(["logout", &address])?;
+    }
+    Ok(())
+}
+
 /// A credential helper that keeps what it is given in a file of its folder.
 fn helper(folder: &Path) -> Result<()> {
     let script = r#"#!/bin/sh

@@ -46,6 +46,7 @@ mod privileges;
 mod recovery;
 mod registry;
 mod registry_faults;
+mod registry_protocol;
 mod restart;
 mod services;
 mod soak;

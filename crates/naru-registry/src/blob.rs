@@ -203,7 +203,7 @@ impl Session {
     /// When the registry doesn't say.
     pub async fn blob_exists(&self, digest: &Digest) -> naru_base::Result<Option<u64>> {
         let target = self.own_target();
-        self.patiently(|| self.blob_exists_at(&target, digest)).await.map_err(|e| e.plainly())
+        self.patiently(|| self.blob_exists_at(&target, digest)).await.map_err(|e| e.pushing(self.reference()))
     }
 
     async fn blob_exists_at(&self, target: &Target, digest: &Digest) -> Result<Option<u64>> {

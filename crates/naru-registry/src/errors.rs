@@ -104,7 +104,10 @@ fn describe(status: StatusCode, errors: &[ApiError], retry_after: Option<u64>, a
     let wait = match retry_after {
         None => "wait a while".to_owned(),
         Some(1) => "wait a second".to_owned(),
-        Some(seconds) => format!("wait {seconds} seconds"),
+        Some(seconds @ ..120) => format!("wait {seconds} seconds"),
+        // Rounded up: who comes too early is refused again.
+        Some(seconds @ ..7_000) => format!("wait {} minutes", seconds.div_ceil(60)),
+        Some(seconds) => format!("wait {} hours", seconds.div_ceil(3600)),
     };
     let login = if anonymous { ", or run 'docker login': accounts have a higher limit" } else { "" };
     format!("{listed} ({wait} and try again{login})")
@@ -157,7 +160,6 @@ impl Failure {
     fn class(&self) -> Class {
         match self {
             Self::Transport { .. } => Class::Unavailable,
-            // Not "unauthorized", as in dockerd: docker's client would ask for an account on its standard input.
             Self::NoCredentials { .. } => Class::System,
             Self::Blocked { .. } => Class::Forbidden,
             Self::Unsupported(_) => Class::InvalidParameter,
@@ -196,8 +198,39 @@ impl Failure {
                 Error::not_found(format!("manifest for {} not found: {}", reference.familiar(), self.cause()))
             }
             Some("NAME_UNKNOWN") => Error::not_found(format!("repository {name} not found: {}", self.cause())),
-            _ => self.plainly(),
+            _ => self.with_a_way_in(reference),
         }
+    }
+
+    /// The error of a push to `reference`.
+    pub(crate) fn pushing(&self, reference: &Reference) -> Error {
+        let (name, login) = (reference.familiar_name(), login_command(reference));
+        match self {
+            Self::Refused { anonymous, .. } if self.class() == Class::Forbidden => {
+                let way = if *anonymous {
+                    format!("pushing to {name} takes an account that may write there: '{login}'")
+                } else {
+                    format!("the account that is logged in may not push to {name}: '{login}' takes another one")
+                };
+                Error::new(Class::Forbidden, format!("{} ({way})", self.cause()))
+            }
+            _ => self.with_a_way_in(reference),
+        }
+    }
+
+    /// As [`Failure::plainly`]; whom the registry doesn't know is told how to be known.
+    fn with_a_way_in(&self, reference: &Reference) -> Error {
+        let (plain, login) = (self.plainly(), login_command(reference));
+        let way = match self {
+            Self::NoCredentials { .. } => format!("run '{login}' first"),
+            Self::Refused { anonymous, .. } if self.code() == Some("UNAUTHORIZED") => match anonymous {
+                true => format!("run '{login}' first"),
+                false => format!("the account that is logged in is not accepted: run '{login}' again"),
+            },
+            _ => return plain,
+        };
+        // Not "unauthorized", as in dockerd: docker's client would ask for an account on its standard input.
+        Error::new(Class::System, format!("{} ({way})", plain.message()))
     }
 
     /// The error of everything else.
@@ -209,6 +242,24 @@ impl Failure {
         };
         Error::new(self.class(), text)
     }
+}
+
+/// How a user gets an account for a reference's registry.
+fn login_command(reference: &Reference) -> String {
+    match reference.domain() {
+        "docker.io" => "docker login".to_owned(),
+        domain => format!("docker login {domain}"),
+    }
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3), seconds or a date, in seconds from now.
+pub(crate) fn retry_after(text: &str) -> Option<u64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    u64::try_from(then.as_second().saturating_sub(jiff::Timestamp::now().as_second())).ok()
 }
 
 /// The errors in a refusal's body; at least one.
@@ -327,8 +378,8 @@ mod tests {
             ),
             (
                 refused(401, r#"{"details":"incorrect username or password"}"#, None),
-                Class::Unauthorized,
-                r#"Get "https://reg/v2/x": unauthorized: incorrect username or password"#,
+                Class::System,
+                r#"Get "https://reg/v2/x": unauthorized: incorrect username or password (run 'docker login' first)"#,
             ),
             (
                 refused(429, "slow\ndown\u{1b}[31m", None),
@@ -339,6 +390,28 @@ mod tests {
             let error = failure.pulling(&r);
             assert_eq!((error.class(), error.message()), (class, text));
         }
+    }
+
+    #[test]
+    fn a_push_that_is_denied_says_what_to_do() {
+        let r = Reference::parse("reg.example/joe/app:1").unwrap();
+        let error = refused(401, "", Some("insufficient_scope")).pushing(&r);
+        assert_eq!(
+            (error.class(), error.message()),
+            (
+                Class::Forbidden,
+                "denied: requested access to the resource is denied (pushing to reg.example/joe/app takes an account that may write there: 'docker login reg.example')"
+            )
+        );
+    }
+
+    #[test]
+    fn waits_in_seconds_and_by_date() {
+        assert_eq!((retry_after(" 7 "), retry_after("soon"), retry_after("-1")), (Some(7), None, None));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), None);
+        let then = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(100);
+        let text = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        assert!(retry_after(&text).is_some_and(|seconds| (90..=100).contains(&seconds)), "{text}");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Session {
         let target = self.own_target();
         self.patiently(|| self.put_manifest_at(&target, tag_or_digest, media_type, &bytes))
             .await
-            .map_err(|e| e.plainly())
+            .map_err(|e| e.pushing(self.reference()))
     }
 
     async fn put_manifest_at(&self, target: &Target, name: &str, media_type: &str, bytes: &Bytes) -> Result<Digest> {

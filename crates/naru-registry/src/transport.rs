@@ -167,7 +167,7 @@ impl Answer {
         };
         Failure::Refused {
             errors: parse_errors(self.status, challenged.as_deref(), &body),
-            retry_after: self.header(RETRY_AFTER).and_then(|t| t.trim().parse().ok()),
+            retry_after: self.header(RETRY_AFTER).and_then(crate::errors::retry_after),
             request: self.request,
             status: self.status,
             anonymous,

@@ -74,7 +74,7 @@ impl Session {
             return Ok(false);
         }
         let target = self.own_target();
-        self.patiently(|| self.mount_at(&target, digest, from)).await.map_err(|e| e.plainly())
+        self.patiently(|| self.mount_at(&target, digest, from)).await.map_err(|e| e.pushing(self.reference()))
     }
 
     async fn mount_at(&self, target: &Target, digest: &Digest, from: &Reference) -> Result<bool> {
@@ -107,7 +107,7 @@ impl Session {
     /// [`crate::RetryPolicy`] allows.
     pub async fn upload_blob(&self, digest: &Digest, size: u64, source: Arc<dyn BlobSource>) -> naru_base::Result<()> {
         let upload = Upload { session: self, target: self.own_target(), digest, size, source };
-        upload.run().await.map_err(|e| e.plainly())
+        upload.run().await.map_err(|e| e.pushing(self.reference()))
     }
 
     fn upload_call(&self, endpoint: &Endpoint, method: Method, place: &Uri) -> Call {

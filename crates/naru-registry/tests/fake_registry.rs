@@ -80,7 +80,7 @@ async fn identity_token_is_posted_and_registry_token_sent_as_is() {
     assert_eq!(fake.count(|r| r.target.starts_with("/token")), 1);
     let auth = Auth { registry_token: "bad".into(), ..Auth::default() };
     let e = session(&client, &fake.host, auth).manifest("1").await.unwrap_err();
-    assert_eq!(e.class(), Class::Unauthorized);
+    assert_eq!(e.class(), Class::System);
     assert_eq!(fake.count(|r| r.target.starts_with("/token")), 1);
 }
 
@@ -100,7 +100,7 @@ async fn an_expired_token_is_replaced_once() {
 
     let never = Fake::start(|host, r| with_tokens(host, r, |_| Reply::new(200, r#"{"token":"bad"}"#)).unwrap()).await;
     let e = session(&client(), &never.host, joe()).manifest("1").await.unwrap_err();
-    assert_eq!(e.class(), Class::Unauthorized);
+    assert_eq!(e.class(), Class::System);
     assert_eq!(never.count(|r| r.target.starts_with("/token")), 2);
 }
 
@@ -110,8 +110,8 @@ async fn token_services_that_refuse_or_misbehave() {
         (
             401,
             r#"{"details":"incorrect username or password"}"#,
-            Class::Unauthorized,
-            "unauthorized: incorrect username or password",
+            Class::System,
+            "unauthorized: incorrect username or password (the account that is logged in is not accepted: run 'docker login",
         ),
         (200, r#"{}"#, Class::System, "authorization server did not include a token in the response"),
         (200, "<html>", Class::System, "unable to decode token response"),
