@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod firewalld;
+pub mod inside;
 pub mod neighbour;
 pub mod transfer;
 

@@ -58,6 +58,11 @@ echo $pid"
         Ok(Neighbour { world: world.pid(), pid: String::from_utf8(output.stdout)?.trim().to_owned(), host })
     }
 
+    /// Its process, as the world numbers it.
+    pub fn pid(&self) -> &str {
+        &self.pid
+    }
+
     /// A command on that machine.
     pub fn command(&self, world: &World, program: &str) -> Command {
         let mut command = world.command("nsenter");

@@ -42,6 +42,7 @@ mod oci_seccomp;
 mod platforms;
 mod ports;
 mod ports6;
+mod ports_udp;
 mod privileges;
 mod recovery;
 mod registry;

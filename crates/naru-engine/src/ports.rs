@@ -6,7 +6,7 @@ use crate::monitor_link::MonitorLink;
 use crate::networks::{Sandbox, way_out};
 use crate::types::{HostSettings, PortBinding};
 use naru_base::{Error, Id, Result};
-use naru_monitor::protocol::{FORWARD_VERSION, ForwardTo, Request, Transport};
+use naru_monitor::protocol::{FORWARD_VERSION, ForwardTo, Request, SERVE_VERSION, ServedPorts, Transport};
 use naru_net::{Endpoint, ExposedPort, HeldPorts, Protocol, Published, bind_port, has_ipv6, port_user, serve_port};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,6 @@ use std::time::Duration;
 /// How often a port is tried that somebody has of whom nothing can be seen: a container that is just ending.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
-/// Ports of one container that its monitor serves (see [`PublishedPort::forward`]): their sockets travel in one frame.
-const FORWARDS: usize = naru_monitor::wire::DESCRIPTOR_LIMIT;
 
 /// A port of the host that leads to a container, as kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +79,13 @@ fn target(host_ip: IpAddr, endpoint: &Endpoint) -> Option<IpAddr> {
 
 /// What the monitor serves, in order.
 fn forwards(ports: &[PublishedPort]) -> Vec<ForwardTo> {
-    ports.iter().filter_map(PublishedPort::forward).take(FORWARDS).collect()
+    ports.iter().filter_map(PublishedPort::forward).collect()
+}
+
+/// How many ports a container's monitor serves: half of the files that it may open.
+fn most_served() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
 }
 
 /// The addresses that a port is taken on, and the containers that have it there.
@@ -168,9 +172,9 @@ fn addresses(binding: &PortBinding, on_any: &[IpAddr]) -> Result<Vec<IpAddr>> {
 
 /// Leaves out what leads to no address of the container: IPv4 to one that has none (as docker does), and, where no address was asked for,
 /// IPv6 to one without it for SCTP, and for more ports than a monitor serves.
-fn reachable(wishes: &mut Vec<Wish>, endpoint: &Endpoint) {
+fn reachable(wishes: &mut Vec<Wish>, endpoint: &Endpoint, most: usize) {
     let served = wishes.iter().filter(|w| w.protocol != Protocol::Sctp).map(|w| &w.host_ips);
-    let too_many = served.flatten().filter(|ip| ip.is_ipv6()).count() > FORWARDS;
+    let too_many = served.flatten().filter(|ip| ip.is_ipv6()).count() > most;
     for wish in wishes.iter_mut() {
         let by_default = wish.host_ips.len() > 1;
         wish.host_ips.retain(|ip| {
@@ -219,8 +223,8 @@ pub(crate) struct OpenPorts {
 struct Held {
     /// The sockets that only hold a port, as one descriptor.
     bound: OwnedFd,
-    /// Those that the monitor is to serve.
-    served: Vec<(ForwardTo, OwnedFd)>,
+    /// Those that the monitor is to serve, and the sockets of them likewise.
+    served: Option<(Vec<ServedPorts>, OwnedFd)>,
 }
 
 impl OpenPorts {
@@ -232,10 +236,13 @@ impl OpenPorts {
             // They are open all the same; another program of the host may bind them.
             tracing::warn!(container = self.container.id.short(), "its published ports are not held: {error}");
         }
-        let (to, sockets): (Vec<_>, Vec<_>) = held.served.into_iter().unzip();
-        if !to.is_empty()
-            && let Err(error) = monitor.request(Request::Forward(to), sockets).await
-        {
+        let Some((ports, sockets)) = held.served else { return };
+        let served = if monitor.version() < SERVE_VERSION {
+            Err(Error::unavailable("its monitor is of an older build"))
+        } else {
+            monitor.request(Request::Serve(ports), vec![sockets]).await
+        };
+        if let Err(error) = served {
             tracing::warn!(container = self.container.id.short(), "its ports are not served for IPv6: {error}");
         }
     }
@@ -269,7 +276,7 @@ impl Engine {
             &[Ipv4Addr::UNSPECIFIED.into()]
         };
         let mut wishes = container.read(|r| wishes(&r.host, &r.config.exposed_ports, on_any))?;
-        reachable(&mut wishes, &endpoint);
+        reachable(&mut wishes, &endpoint, most_served());
         if wishes.is_empty() {
             return Ok(None);
         }
@@ -303,14 +310,15 @@ impl Engine {
         }
         ports.sort_by_key(|(p, _)| (p.container_port, p.protocol, p.host_ip, p.host_port));
         let mut bound = HeldPorts::new()?;
-        let mut served = Vec::new();
+        let (mut served, mut to, most) = (HeldPorts::new()?, Vec::new(), most_served());
         let failed = |errno: Errno| Error::system(format!("cannot hold its ports: {errno}"));
         let mut kept = Vec::with_capacity(ports.len());
         for (port, socket) in ports {
             match (port.forward(), socket) {
-                (Some(to), Some(socket)) if served.len() < FORWARDS => {
+                (Some(leads), Some(socket)) if to.len() < most => {
                     serve_port(port.protocol, &socket).map_err(failed)?;
-                    served.push((to, socket));
+                    served.keep(socket).map_err(failed)?;
+                    to.push(leads);
                 }
                 (_, Some(socket)) => bound.keep(socket).map_err(failed)?,
                 (_, None) => {}
@@ -320,6 +328,7 @@ impl Engine {
         let rules = rules(&kept);
         container.change(|r| r.state.ports = kept);
         self.networks.host().publish(&rules)?;
+        let served = if to.is_empty() { None } else { Some((ServedPorts::of(to), served.into_descriptor()?)) };
         Ok(Held { bound: bound.into_descriptor()?, served })
     }
 
@@ -424,7 +433,9 @@ impl Engine {
             // The same ports in the same order: what leads to IPv6 leads to either family.
             let to = forwards(&after);
             if !to.is_empty() {
-                monitor.request(Request::Forward(to), Vec::new()).await?;
+                let new = monitor.version() >= SERVE_VERSION;
+                let turn = if new { Request::Serve(ServedPorts::of(to)) } else { Request::Forward(to) };
+                monitor.request(turn, Vec::new()).await?;
             }
             container.change(|r| r.state.ports = after);
         }

@@ -4,14 +4,16 @@
 //! Everything waits in two epoll instances (epoll(7)), so that the monitor's own loop watches two descriptors more, however many ports and
 //! connections there are. Without a connection there is no buffer and no timer.
 
-use crate::protocol::{ForwardTo, Transport};
+use crate::protocol::Transport;
+use crate::served::Targets;
+use naru_sys::datagram::{self, OwnAddress};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 /// Moved at once in one direction of a connection, and as a rule before others have their turn.
@@ -40,7 +42,9 @@ pub(crate) enum Source {
 /// All ports of a container that are served here.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    ports: Vec<Port>,
+    /// The ports' sockets, and where each leads.
+    ports: Vec<OwnedFd>,
+    to: Targets,
     arrivals: OwnedFd,
     traffic: OwnedFd,
     streams: Vec<Option<Stream>>,
@@ -49,12 +53,6 @@ pub(crate) struct Forwarder {
     unfinished: Vec<usize>,
     limit: usize,
     resume: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Port {
-    socket: OwnedFd,
-    to: ForwardTo,
 }
 
 /// A connection, from both sides.
@@ -75,11 +73,12 @@ struct Way {
     over: bool,
 }
 
-/// The datagrams of one client at one port.
+/// The datagrams of one client at one port, and at one of the host's addresses.
 #[derive(Debug)]
 struct Flow {
     port: usize,
-    client: SocketAddr,
+    client: SocketAddrV6,
+    own: Option<OwnAddress>,
     socket: OwnedFd,
     used: Instant,
 }
@@ -96,18 +95,21 @@ impl Forwarder {
     ///
     /// # Errors
     /// As `epoll_create1(2)` and `epoll_ctl(2)`.
-    pub(crate) fn new(sockets: Vec<OwnedFd>, to: Vec<ForwardTo>) -> Result<Self, Errno> {
+    pub(crate) fn new(ports: Vec<OwnedFd>, to: Targets) -> Result<Self, Errno> {
         let arrivals = epoll::create(CreateFlags::CLOEXEC)?;
         let traffic = epoll::create(CreateFlags::CLOEXEC)?;
-        for (at, socket) in sockets.iter().enumerate() {
+        for (at, socket) in ports.iter().enumerate() {
             epoll::add(&arrivals, socket, token(0, at), EventFlags::IN)?;
+            if to.get(at).is_some_and(|to| to.transport == Transport::Udp) {
+                datagram::tell_own_address(socket)?;
+            }
         }
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        // Half of what the monitor may open at all.
-        let limit = usize::try_from(files / 4).unwrap_or(STREAMS).clamp(1, STREAMS);
-        let ports = sockets.into_iter().zip(to).map(|(socket, to)| Port { socket, to }).collect();
+        // Half of what the monitor may open besides.
+        let limit = usize::try_from(files.saturating_sub(ports.len() as u64) / 4).unwrap_or(STREAMS).clamp(1, STREAMS);
         Ok(Self {
             ports,
+            to,
             arrivals,
             traffic,
             streams: Vec::new(),
@@ -119,8 +121,8 @@ impl Forwarder {
     }
 
     /// New connections go elsewhere from now on; `to` has a place for each port. Those that are open stay where they are.
-    pub(crate) fn turn(&mut self, to: Vec<ForwardTo>) {
-        self.ports.iter_mut().zip(to).for_each(|(port, to)| port.to = to);
+    pub(crate) fn turn(&mut self, to: Targets) {
+        self.to = to;
         self.flows.clear();
     }
 
@@ -167,7 +169,7 @@ impl Forwarder {
         for token in tokens {
             let at = (token & u64::from(u32::MAX)) as usize;
             match (source, token >> 32) {
-                (Source::Port, _) => match self.ports.get(at).map(|p| p.to.transport) {
+                (Source::Port, _) => match self.to.get(at).map(|to| to.transport) {
                     Some(Transport::Tcp) => self.accept(at, chunk),
                     Some(Transport::Udp) => self.take_datagrams(at, chunk),
                     None => {}
@@ -180,12 +182,12 @@ impl Forwarder {
     }
 
     fn accept(&mut self, at: usize, chunk: &mut Vec<u8>) {
-        let Some(port) = self.ports.get(at) else { return };
+        let (Some(port), Some(to)) = (self.ports.get(at), self.to.get(at)) else { return };
         if self.streams.iter().flatten().count() >= self.limit {
             self.resume = Some(Instant::now() + PAUSE);
             return;
         }
-        let client = match rustix::net::accept_with(&port.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let client = match rustix::net::accept_with(port, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(client) => client,
             // It went again, or there was none.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
@@ -195,7 +197,7 @@ impl Forwarder {
             }
         };
         // A client whose connection can't be passed on is let go.
-        let Ok(server) = connect(port.to.address, SocketType::STREAM) else { return };
+        let Ok(server) = connect(to.address, SocketType::STREAM) else { return };
         for socket in [&client, &server] {
             // Only a matter of delay, and of when a dead peer is noticed.
             let _ = sockopt::set_tcp_nodelay(socket, true);
@@ -231,12 +233,8 @@ impl Forwarder {
         chunk.resize(CHUNK, 0);
         for _ in 0..ROUNDS {
             let Some(port) = self.ports.get(at) else { return };
-            let Ok((length, _, Some(client))) = rustix::net::recvfrom(&port.socket, &mut **chunk, RecvFlags::DONTWAIT)
-            else {
-                return;
-            };
-            let Ok(client) = SocketAddr::try_from(client) else { continue };
-            let Some(flow) = self.flow(at, client) else { continue };
+            let Ok((length, client, own)) = datagram::receive(port, chunk) else { return };
+            let Some(flow) = self.flow(at, client, own) else { continue };
             flow.used = Instant::now();
             // What can't be sent is lost, as datagrams are.
             let _ = rustix::net::send(&flow.socket, &chunk[..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
@@ -244,12 +242,13 @@ impl Forwarder {
     }
 
     /// The flow of this client, which may be a new one.
-    fn flow(&mut self, port: usize, client: SocketAddr) -> Option<&mut Flow> {
-        let known = self.flows.iter().position(|f| f.as_ref().is_some_and(|f| f.port == port && f.client == client));
+    fn flow(&mut self, port: usize, client: SocketAddrV6, own: Option<OwnAddress>) -> Option<&mut Flow> {
+        let is_it = |f: &Flow| (f.port, f.client, f.own) == (port, client, own);
+        let known = self.flows.iter().position(|f| f.as_ref().is_some_and(is_it));
         let place = match known {
             Some(place) => place,
             None => {
-                let to = self.ports.get(port)?.to.address;
+                let to = self.to.get(port)?.address;
                 if self.flows.iter().flatten().count() >= FLOWS {
                     let oldest = self.flows.iter_mut().min_by_key(|f| f.as_ref().map(|f| f.used))?;
                     *oldest = None;
@@ -257,7 +256,7 @@ impl Forwarder {
                 let socket = connect(to, SocketType::DGRAM).ok()?;
                 let place = free_place(&mut self.flows);
                 epoll::add(&self.traffic, &socket, token(FLOW, place), EventFlags::IN).ok()?;
-                self.flows[place] = Some(Flow { port, client, socket, used: Instant::now() });
+                self.flows[place] = Some(Flow { port, client, own, socket, used: Instant::now() });
                 place
             }
         };
@@ -272,8 +271,7 @@ impl Forwarder {
             match rustix::net::recv(&flow.socket, &mut **chunk, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     flow.used = Instant::now();
-                    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                    let _ = rustix::net::sendto(&port.socket, &chunk[..length], flags, &flow.client);
+                    let _ = datagram::send(port, &chunk[..length], &flow.client, flow.own);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return,
                 // Nobody listens there now (ICMP): somebody may soon.
@@ -372,6 +370,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ForwardTo;
     use rustix::event::{PollFd, poll};
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -398,7 +397,7 @@ mod tests {
 
     fn forwarder(socket: OwnedFd, transport: Transport, address: SocketAddr) -> Forwarder {
         rustix::io::ioctl_fionbio(&socket, true).unwrap();
-        Forwarder::new(vec![socket], vec![ForwardTo { transport, address }]).unwrap()
+        Forwarder::new(vec![socket], vec![ForwardTo { transport, address }].into()).unwrap()
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod monitor;
 mod peer;
 pub mod protocol;
 mod requests;
+mod served;
 mod session;
 mod spawner;
 mod streams;

@@ -18,11 +18,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The newest version of this protocol; an engine speaks it and every older one that it may meet.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// The version that [`Request::Resolve`] came with.
 pub const RESOLVE_VERSION: u32 = 2;
 /// The version that [`Request::Forward`] came with.
 pub const FORWARD_VERSION: u32 = 3;
+/// The version that [`Request::Serve`] came with.
+pub const SERVE_VERSION: u32 = 4;
 /// The longest frame accepted, in bytes.
 pub const FRAME_LIMIT: usize = 16 << 20;
 /// The socket's name in the container's run folder.
@@ -84,6 +86,9 @@ pub enum Request {
     /// listening socket for each}; without descriptors, the same number of sockets that are there already lead elsewhere. Since
     /// [`FORWARD_VERSION`].
     Forward(Vec<ForwardTo>),
+    /// As [`Request::Forward`], for as many as there are. {a socket of kind SEQPACKET, in whose queue are the bound or listening sockets, in
+    /// order}; without a descriptor, those that are there already lead elsewhere. Since [`SERVE_VERSION`].
+    Serve(Vec<ServedPorts>),
     /// Set a terminal's size.
     Resize {
         /// The exec, or the container itself.
@@ -111,6 +116,36 @@ pub struct ForwardTo {
     pub transport: Transport,
     /// The container's address and port.
     pub address: SocketAddr,
+}
+
+/// Ports that follow each other, and so do those of the container that they lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedPorts {
+    /// What is spoken there.
+    pub transport: Transport,
+    /// The container's address and first port.
+    pub first: SocketAddr,
+    /// How many there are.
+    pub count: u16,
+}
+
+impl ServedPorts {
+    /// These ports in as few as possible, in the same order.
+    pub fn of(all: impl IntoIterator<Item = ForwardTo>) -> Vec<Self> {
+        let mut ranges: Vec<Self> = Vec::new();
+        for ForwardTo { transport, address } in all {
+            match ranges.last_mut() {
+                Some(last)
+                    if (last.transport, last.first.ip()) == (transport, address.ip())
+                        && last.first.port().checked_add(last.count) == Some(address.port()) =>
+                {
+                    last.count += 1;
+                }
+                _ => ranges.push(Self { transport, first: address, count: 1 }),
+            }
+        }
+        ranges
+    }
 }
 
 /// A transport protocol that can be passed on.

@@ -4,9 +4,8 @@ use crate::container::{Container, Facts};
 use crate::forward::Forwarder;
 use crate::monitor::Monitor;
 use crate::peer::Peer;
-use crate::protocol::{
-    Attach, ExecRequest, ForwardTo, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest,
-};
+use crate::protocol::{Attach, ExecRequest, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest};
+use crate::served::{Targets, take_sockets};
 use crate::session::Session;
 use naru_base::Class;
 use naru_dns::Resolver;
@@ -29,7 +28,8 @@ impl Monitor {
                 self.held = descriptors;
                 (Response::Done, Vec::new())
             }
-            Request::Forward(to) => (self.forward(to, descriptors), Vec::new()),
+            Request::Forward(to) => (self.forward(to.into(), descriptors), Vec::new()),
+            Request::Serve(ranges) => (self.serve(Targets::new(ranges), descriptors), Vec::new()),
             Request::Resize { exec, rows, columns } => (self.resize(exec.as_deref(), rows, columns), Vec::new()),
             Request::Signal { exec, signal } => (self.signal(exec.as_deref(), signal), Vec::new()),
             Request::Resolve(resolver) => (self.resolve(*resolver), Vec::new()),
@@ -55,14 +55,26 @@ impl Monitor {
         (Response::Hello(Box::new(state)), container.network_namespace().into_iter().collect())
     }
 
-    fn forward(&mut self, to: Vec<ForwardTo>, sockets: Vec<OwnedFd>) -> Response {
-        if to.is_empty() {
+    fn serve(&mut self, to: Targets, descriptors: Vec<OwnedFd>) -> Response {
+        let Some(queue) = descriptors.into_iter().next() else { return self.forward(to, Vec::new()) };
+        // Programs of the container don't inherit it.
+        if let Err(errno) = naru_runtime::open_more_files(to.count() as u64) {
+            return failed(Class::System, &format!("cannot serve so many ports: {errno}"));
+        }
+        match take_sockets(&queue, to.count()) {
+            Ok(sockets) => self.forward(to, sockets),
+            Err(errno) => failed(Class::System, &format!("cannot take its ports: {errno}")),
+        }
+    }
+
+    fn forward(&mut self, to: Targets, sockets: Vec<OwnedFd>) -> Response {
+        if to.count() == 0 {
             self.forwarder = None;
             return Response::Done;
         }
         match &mut self.forwarder {
             Some(forwarder) if sockets.is_empty() => forwarder.turn(to),
-            forwarder if sockets.len() == to.len() => match Forwarder::new(sockets, to) {
+            forwarder if sockets.len() == to.count() => match Forwarder::new(sockets, to) {
                 Ok(new) => *forwarder = Some(new),
                 Err(errno) => return failed(Class::System, &format!("cannot serve its ports: {errno}")),
             },

@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Descriptors of one message (`SCM_MAX_FD` is 253).
 const TOGETHER: usize = 128;
+/// Bytes of messages that may wait in the queue; taken only by those that do.
+const QUEUE: usize = 8 << 20;
 /// Connections that may wait to be taken.
 const BACKLOG: i32 = 128;
 /// Bytes of datagrams that may wait; the kernel caps it.
@@ -41,6 +43,8 @@ impl HeldPorts {
     pub fn new() -> naru_base::Result<Self> {
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (sender, keeper) = pair.map_err(|errno| Error::Socket { operation: "make a pair", errno })?;
+        // Enough for every port that there is; where it isn't permitted, for tens of thousands.
+        let _ = sockopt::set_socket_send_buffer_size_force(&sender, QUEUE);
         Ok(Self { sender, keeper, new: Vec::new() })
     }
 

@@ -52,4 +52,5 @@ pub use listener::ListenerReceiver;
 pub use mount_spaces::{MountSpaces, MountTemplates};
 pub use options::{MountMap, ProcessOptions, StartOptions};
 pub use overlay::{mount_image, mount_root, try_mapped_root};
+pub use rlimits::open_more_files;
 pub use start::{Prepared, Started, Stdio, prepare, prepare_with};

@@ -3,9 +3,36 @@
 use crate::StartError;
 use crate::plan;
 use crate::report::{At, Failure, Op};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::OnceLock;
 
 const CAP_SYS_RESOURCE: u32 = 24;
+/// Files that whoever opens many needs besides them, when it can have them.
+const BESIDES: u64 = 4096;
+
+/// This process' limit of open files before [`open_more_files`].
+static OWN: OnceLock<Rlimit> = OnceLock::new();
+
+/// Lets this process have `more` files open besides what it has now, as far as its hard limit goes. What it starts later has the
+/// limit that it had itself before.
+///
+/// # Errors
+/// `EMFILE` when its hard limit is too low, else as setrlimit(2).
+pub fn open_more_files(more: u64) -> Result<(), Errno> {
+    let own = getrlimit(Resource::Nofile);
+    let Some(soft) = own.current else { return Ok(()) };
+    let (needed, most) = (more.saturating_add(256), own.maximum.unwrap_or(u64::MAX));
+    if needed > most {
+        return Err(Errno::MFILE);
+    }
+    let wanted = more.saturating_add(BESIDES).min(most);
+    if wanted <= soft {
+        return Ok(());
+    }
+    OWN.get_or_init(|| own);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: own.maximum })
+}
 
 /// Limits as they will be set.
 #[derive(Debug, Default)]
@@ -13,8 +40,9 @@ pub(crate) struct Limits(Vec<(Resource, Rlimit)>);
 
 /// Compares what is asked for with what this process may give.
 pub(crate) fn prepare(wanted: &[plan::Rlimit], warnings: &mut Vec<String>) -> Result<Limits, StartError> {
+    let own_files = OWN.get().map(|own| (Resource::Nofile, *own));
     if wanted.is_empty() {
-        return Ok(Limits::default());
+        return Ok(Limits(own_files.into_iter().collect()));
     }
     let own = naru_sys::credentials::capget().map_err(|e| StartError::system(format!("capabilities: {e}")))?;
     let may_raise = own.effective >> CAP_SYS_RESOURCE & 1 == 1;
@@ -38,7 +66,10 @@ pub(crate) fn prepare(wanted: &[plan::Rlimit], warnings: &mut Vec<String>) -> Re
         let finite = |value: u64| (value != u64::MAX).then_some(value);
         Ok((resource, Rlimit { current: finite(soft), maximum: finite(hard) }))
     });
-    limits.collect::<Result<_, _>>().map(Limits)
+    let mut all: Vec<_> = limits.collect::<Result<_, _>>()?;
+    // Unless it is asked for.
+    all.extend(own_files.filter(|_| all.iter().all(|(resource, _)| *resource != Resource::Nofile)));
+    Ok(Limits(all))
 }
 
 /// What even the privileged can't have more of: `fs.nr_open`.

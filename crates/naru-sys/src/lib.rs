@@ -8,6 +8,7 @@ pub mod bpf;
 mod call;
 pub mod clone;
 pub mod credentials;
+pub mod datagram;
 pub mod execve;
 pub mod fault;
 pub mod fds;

@@ -46,12 +46,24 @@ fn run(settings: &Settings) -> Result<()> {
     let _pidfile = PidFile::write(&settings.exec_root, &settings.pidfile)?;
     // Before any thread exists: it forks.
     let spawner = naru_monitor::start_spawner().context("cannot start the spawner")?;
+    raise_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context("cannot start the asynchronous runtime")?;
     runtime.block_on(serve(settings, spawner.control))
+}
+
+/// The engine may have as many files open as its hard limit says: a thousand ports are two thousand sockets while they are opened. The
+/// spawner, and all that comes from it, has the limit that the engine was started with.
+fn raise_files() {
+    let resource = rustix::process::Resource::Nofile;
+    let own = rustix::process::getrlimit(resource);
+    let raised = rustix::process::Rlimit { current: own.maximum, maximum: own.maximum };
+    if let Err(errno) = rustix::process::setrlimit(resource, raised) {
+        tracing::warn!("the limit of open files stays as it is: {errno}");
+    }
 }
 
 async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
