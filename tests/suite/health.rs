@@ -197,3 +197,203 @@ fn checks_go_on_without_an_engine() -> Result<()> {
     cli.wait_for("alone", "{{.State.Health.Status}} {{.RestartCount}}", "healthy 1")?;
     engine.finish()
 }
+
+/// Events so far, `wanted` ones alone.
+fn events(cli: &Client, name: &str, wanted: &str) -> Result<Vec<String>> {
+    let until = cli.ok(["info", "--format", "{{.SystemTime}}"])?;
+    let filter = format!("container={name}");
+    let all = ["events", "--since", "1", "--until", &until, "--format", "{{.Status}}", "--filter", &filter];
+    Ok(cli.ok(all)?.lines().filter(|line| line.starts_with(wanted)).map(str::to_owned).collect())
+}
+
+#[test]
+fn a_paused_container_counts_as_unhealthy() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    run(&cli, "rests", "true", &["--health-timeout", "20s"])?;
+    cli.wait_for("rests", "{{.State.Health.Status}}", "healthy")?;
+    cli.ok(["pause", "rests"])?;
+    assert_eq!(cli.inspect("rests", "{{.State.Health.Status}} {{.State.Health.FailingStreak}}")?, "unhealthy 0");
+    cli.ok(["unpause", "rests"])?;
+    cli.wait_for("rests", "{{.State.Health.Status}}", "healthy")?;
+    assert_eq!(events(&cli, "rests", "health_status")?, ["health_status: healthy"; 2]);
+    // What was said before a restart is still there after it.
+    cli.ok(["restart", "-t", "0", "rests"])?;
+    assert_ne!(cli.inspect("rests", "{{len .State.Health.Log}}")?, "0");
+    cli.wait_for("rests", "{{.State.Health.Status}}", "healthy")?;
+    engine.finish()
+}
+
+#[test]
+fn what_a_pause_breaks_off_says_nothing() -> Result<()> {
+    if only_naru("dockerd counts it") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    let check = "if [ -e /hang ]; then rm /hang; sleep 1000; fi";
+    run(&cli, "frozen", check, &["--health-timeout", "6s"])?;
+    cli.wait_for("frozen", "{{.State.Health.Status}}", "healthy")?;
+    cli.ok(["exec", "frozen", "touch", "/hang"])?;
+    eventually("a check that hangs", || {
+        ensure!(cli.run(["exec", "frozen", "test", "-e", "/hang"])?.code == 1, "not yet");
+        Ok(())
+    })?;
+    cli.ok(["pause", "frozen"])?;
+    // The check's time passes; there is nothing to be seen of that.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    cli.ok(["unpause", "frozen"])?;
+    cli.wait_for("frozen", "{{.State.Health.Status}}", "healthy")?;
+    for result in log(&cli, "frozen")? {
+        assert_eq!(result["ExitCode"], 0, "{result}");
+    }
+    engine.finish()
+}
+
+#[test]
+fn a_fork_bomb_as_a_check_is_contained() -> Result<()> {
+    if only_naru("dockerd's checks pile up") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    let bomb = "f() { f | f & }; f; f; sleep 1000";
+    run(&cli, "bomb", bomb, &["--health-timeout", "500ms", "--pids-limit", "60"])?;
+    run(&cli, "bystander", "true", &["--health-timeout", "20s"])?;
+    cli.wait_for("bomb", "{{.State.Health.Status}}", "unhealthy")?;
+    cli.wait_for("bystander", "{{.State.Health.Status}}", "healthy")?;
+    assert_eq!(cli.inspect("bomb", "{{.State.Running}}")?, "true");
+    assert_eq!(cli.ok(["run", "--rm", "busybox", "echo", "fine"])?, "fine");
+    // Its own end is what it always is.
+    cli.ok(["stop", "-t", "20", "bomb"])?;
+    assert_eq!(cli.inspect("bomb", "{{.State.ExitCode}}")?, "5");
+    engine.finish()
+}
+
+#[test]
+fn probes_judge_whatever_answers() -> Result<()> {
+    if only_naru("dockerd has no probes") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    let naru = engine.naru();
+    let start = |name: &str, flags: &[&str], probe: &str, command: &[&str]| -> Result<()> {
+        let health = ["--health-interval", "100ms", "--health-retries", "1", "--health-cmd", probe];
+        naru.ok([&["run", "-d", "--name", name], &health[..], flags, &["busybox"], command].concat())?;
+        Ok(())
+    };
+    // A server that answers each with what a script says.
+    let serve = "printf '#!/bin/sh\n%s\n' \"$0\" >/answer; chmod +x /answer; exec nc -ll -p 8080 -e /answer";
+    let web = "http://localhost:8080/";
+    for (name, timeout, answer, status, wanted) in [
+        ("moved", "20s", r#"printf "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n""#, "healthy", "HTTP/1.1 302 Found"),
+        (
+            "large",
+            "20s",
+            r#"printf "HTTP/1.1 200 OK\r\n\r\n"; head -c 50000000 /dev/zero"#,
+            "healthy",
+            "HTTP/1.1 200 OK",
+        ),
+        ("broken", "20s", r#"printf "HTTP/1.1 500 No\r\n\r\n""#, "unhealthy", "HTTP/1.1 500 No"),
+        ("odd", "20s", r#"echo "220 mail""#, "unhealthy", "no HTTP answer: \"220 mail\""),
+        ("drips", "1s", "while :; do printf x; sleep 0.05; done", "unhealthy", "of the answer only \"x"),
+        ("silent", "1s", "exec sleep 1000", "unhealthy", "exceeded timeout (1s): connected, and no answer"),
+    ] {
+        start(name, &["--health-timeout", timeout], web, &["sh", "-c", serve, answer])?;
+        eventually(&format!("{name} to be judged by an answer"), || {
+            let last = log(&cli, name)?.pop().unwrap_or_default();
+            let said = last["Output"].as_str().unwrap_or_default();
+            ensure!(said.contains(wanted), "{last}");
+            Ok(())
+        })?;
+        cli.wait_for(name, "{{.State.Health.Status}}", status)?;
+    }
+    let six = ["net.ipv6.conf.all.disable_ipv6=0", "net.ipv6.conf.lo.disable_ipv6=0"];
+    let six = ["--sysctl", six[0], "--sysctl", six[1]];
+    // One that listens on IPv6 alone is at `localhost`, too.
+    start("six", &six, web, &["sh", "-c", "mkdir /w; touch /w/index.html; exec httpd -f -p '[::1]:8080' -h /w"])?;
+    start("gate", &six, "tcp://[::1]:8080", &["httpd", "-f", "-p", "[::1]:8080"])?;
+    start("closed", &[], web, &["sleep", "1000"])?;
+    for (name, status) in [("six", "healthy"), ("gate", "healthy"), ("closed", "unhealthy")] {
+        cli.wait_for(name, "{{.State.Health.Status}}", status)?;
+    }
+    let last = log(&cli, "closed")?.pop().unwrap_or_default();
+    assert_eq!(last["Output"], "cannot connect: Connection refused (os error 111)");
+    engine.finish()
+}
+
+#[test]
+fn what_became_of_it_without_an_engine_is_told() -> Result<()> {
+    if only_naru("dockerd checks nothing while it is away") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let folder = engine.scratch("sick")?;
+    let mount = format!("{}:/b", folder.display());
+    let (cli, naru) = (engine.cli(), engine.naru());
+    run(&cli, "sick", "echo x >>/b/checks; test ! -e /b/sick || { echo ill; false; }", &["-v", &mount])?;
+    cli.wait_for("sick", "{{.State.Health.Status}}", "healthy")?;
+    engine.kill()?;
+    fs::write(folder.join("sick"), "")?;
+    let before = fs::read_to_string(folder.join("checks"))?.len();
+    eventually("further checks", || {
+        let now = fs::read_to_string(folder.join("checks"))?.len();
+        ensure!(now >= before + 12, "{now} after {before}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    engine.launch()?;
+    assert_eq!(cli.inspect("sick", "{{.State.Health.Status}}")?, "unhealthy");
+    let said = naru.ok(["why", "sick"])?;
+    assert!(said.contains("became unhealthy: the check said \"ill\""), "{said}");
+    engine.finish()
+}
+
+#[test]
+fn checks_come_from_the_image() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    cli.ok(["create", "--name", "base", "busybox", "true"])?;
+    let change = "HEALTHCHECK --interval=100ms --timeout=20s --retries=2 CMD test ! -e /sick";
+    cli.ok(["commit", "--change", change, "base", "checked"])?;
+    let script = "trap exit TERM; while :; do sleep 0.05; done";
+    cli.ok(["run", "-d", "--name", "as-is", "checked", "sh", "-c", script])?;
+    cli.ok(["run", "-d", "--name", "off", "--no-healthcheck", "checked", "sh", "-c", script])?;
+    cli.ok([
+        "run",
+        "-d",
+        "--name",
+        "own",
+        "--health-cmd",
+        "false",
+        "--health-retries",
+        "1",
+        "checked",
+        "sh",
+        "-c",
+        script,
+    ])?;
+    cli.wait_for("as-is", "{{.State.Health.Status}}", "healthy")?;
+    cli.wait_for("own", "{{.State.Health.Status}}", "unhealthy")?;
+    // Field by field: what the command line doesn't say is the image's.
+    let own = cli.inspect("own", "{{json .Config.Healthcheck}}")?;
+    let own: Value = serde_json::from_str(&own)?;
+    assert_eq!((&own["Interval"], &own["Retries"]), (&Value::from(100_000_000), &Value::from(1)), "{own}");
+    assert_eq!(cli.inspect("off", "{{if .State.Health}}checked{{else}}not{{end}}")?, "not");
+    for (filter, wanted) in [("healthy", "as-is"), ("unhealthy", "own"), ("none", "off")] {
+        let found = cli.ok(["ps", "--filter", &format!("health={filter}"), "--format", "{{.Names}}"])?;
+        assert_eq!(found, wanted, "health={filter}");
+    }
+    assert!(cli.ok(["ps", "--filter", "name=own", "--format", "{{.Status}}"])?.ends_with("(unhealthy)"));
+    cli.ok(["exec", "as-is", "touch", "/sick"])?;
+    cli.wait_for("as-is", "{{.State.Health.Status}}", "unhealthy")?;
+    for (flags, wanted) in [
+        (&["--health-interval", "100us"][..], "Interval in Healthcheck cannot be less than 1ms"),
+        (&["--health-timeout", "-1s"], "--health-timeout cannot be negative"),
+        (&["--no-healthcheck", "--health-cmd", "true"], "--no-healthcheck conflicts with --health-* options"),
+    ] {
+        let said = cli.fails(125, [&["run"], flags, &["busybox", "true"]].concat())?;
+        assert!(said.contains(wanted), "{said}");
+    }
+    engine.finish()
+}

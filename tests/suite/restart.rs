@@ -109,3 +109,104 @@ fn an_engine_that_begins_starts_what_is_to_be_there() -> Result<()> {
     assert_eq!(namespace("base")?, namespace("guest")?);
     engine.finish()
 }
+
+#[test]
+fn failures_are_counted_and_pauses_double() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    cli.ok([&["run", "-d", "--restart", "on-failure:4", "--name", "counted"], &FAILS[..]].concat())?;
+    cli.ok(["run", "-d", "--restart", "on-failure:4", "--name", "fine", "busybox", "true"])?;
+    cli.wait_for("counted", "{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}", "exited 4 3")?;
+    cli.wait_for("fine", "{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}", "exited 0 0")?;
+    // In real time: no pause is shorter than it has to be. Longer ones are the machine's.
+    let until = cli.ok(["info", "--format", "{{.SystemTime}}"])?;
+    let format = "{{.TimeNano}} {{.Status}}";
+    let told =
+        cli.ok(["events", "--since", "1", "--until", &until, "--filter", "container=counted", "--format", format])?;
+    let at = |status: &str| -> Vec<u64> {
+        let lines = told.lines().filter(|line| line.ends_with(status));
+        lines.filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+    };
+    let (starts, ends) = (at(" start"), at(" die"));
+    assert_eq!((starts.len(), ends.len()), (5, 5), "{told}");
+    for (number, (end, start)) in ends.iter().zip(&starts[1..]).enumerate() {
+        let (pause, wanted) = (start - end, 100_000_000_u64 << number);
+        // docker notes an end a little later than it happened.
+        assert!(pause >= wanted * 9 / 10, "pause {number} is {pause} ns: {told}");
+    }
+    // A start by hand begins anew.
+    cli.ok(["start", "counted"])?;
+    cli.wait_for("counted", "{{.State.Status}} {{.RestartCount}}", "exited 4")?;
+    engine.finish()
+}
+
+#[test]
+fn a_stop_lasts_until_the_next_engine() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    for (name, policy) in
+        [("always", "always"), ("unless", "unless-stopped"), ("killed", "unless-stopped"), ("fails", "on-failure")]
+    {
+        cli.ok(["run", "-d", "--name", name, "--restart", policy, "busybox", "sleep", "1000"])?;
+    }
+    cli.ok(["run", "-d", "--name", "changed", "busybox", "sleep", "1000"])?;
+    cli.ok(["update", "--restart", "always", "changed"])?;
+    cli.ok(["stop", "-t", "0", "always", "unless"])?;
+    cli.ok(["kill", "killed"])?;
+    let pid = cli.inspect("changed", "{{.State.Pid}}")?;
+    let before = cli.inspect("changed", "{{.State.StartedAt}}")?;
+    engine.world().command("kill").args(["-9", &pid]).status()?;
+    eventually("another start", || {
+        let now = cli.inspect("changed", "{{.State.StartedAt}} {{.State.Running}} {{.State.Restarting}}")?;
+        ensure!(!now.starts_with(&before) && now.ends_with(" true false"), "{now}");
+        Ok(())
+    })?;
+    engine.terminate()?;
+    engine.launch()?;
+    cli.wait_for("always", "{{.State.Status}}", "running")?;
+    cli.wait_for("changed", "{{.State.Status}}", "running")?;
+    for name in ["unless", "killed"] {
+        assert_eq!(cli.inspect(name, "{{.State.Status}}")?, "exited", "{name}");
+    }
+    engine.finish()
+}
+
+#[test]
+fn what_is_linked_to_is_started_first() -> Result<()> {
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    // In an order of names and times that is not the one of the links.
+    cli.ok(["run", "-d", "--restart", "always", "--name", "z-store", "busybox", "sleep", "1000"])?;
+    cli.ok([
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        "--name",
+        "m-app",
+        "--link",
+        "z-store:db",
+        "busybox",
+        "sleep",
+        "1000",
+    ])?;
+    cli.ok(["run", "-d", "--restart", "always", "--name", "a-web", "--link", "m-app:app", "busybox", "sleep", "1000"])?;
+    cli.ok(["stop", "-t", "0", "z-store", "m-app", "a-web"])?;
+    engine.terminate()?;
+    engine.launch()?;
+    let started = |name: &str| cli.inspect(name, "{{.State.StartedAt}} {{.RestartCount}}");
+    for name in ["z-store", "m-app", "a-web"] {
+        cli.wait_for(name, "{{.State.Status}}", "running")?;
+    }
+    let times = [started("z-store")?, started("m-app")?, started("a-web")?];
+    assert!(times.is_sorted(), "{times:?}");
+    // None had to be tried twice.
+    assert!(times.iter().all(|time| time.ends_with(" 0")), "{times:?}");
+    let hosts = cli.ok(["exec", "a-web", "cat", "/etc/hosts"])?;
+    let address = cli.inspect("m-app", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")?;
+    assert!(
+        hosts.lines().any(|line| line.starts_with(&address) && line.contains("app")),
+        "{address} is not in\n{hosts}"
+    );
+    engine.finish()
+}

@@ -37,7 +37,7 @@ struct Happened {
 
 /// GET /naru/containers/{id}/why
 pub(crate) async fn why(call: Call) -> Result<Reply> {
-    let why = call.engine.why(&call.name)?;
+    let why = call.engine.why(&call.name).await?;
     let reasons = why.lines.into_iter().map(|line| Reason {
         time: (line.at != 0).then(|| rfc3339(line.at)),
         topic: line.topic,

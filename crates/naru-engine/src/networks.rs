@@ -18,7 +18,7 @@ mod template;
 mod view;
 
 pub(crate) use attach::{Sandbox, way_out};
-pub(crate) use links::LiveLink;
+pub(crate) use links::{LiveLink, link_target};
 pub(crate) use record::Network;
 
 use crate::container::Record;

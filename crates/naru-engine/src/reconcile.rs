@@ -89,8 +89,8 @@ impl Engine {
             if state.log_lost.records > 0 {
                 self.log_lost(container, state.log_lost.clone());
             }
-            if state.health.is_some() {
-                container.change(|r| r.state.health.clone_from(&state.health));
+            if let Some(health) = &state.health {
+                self.health_taken_up(container, health);
             }
             let first = first_id(state.pid);
             container.change(|r| r.state.first_id = first);

@@ -9,6 +9,7 @@ mod entry;
 mod files;
 mod json_file;
 mod json_text;
+mod last;
 mod lines;
 mod local;
 mod options;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use driver::{DRIVERS, Driver, Step, find, names};
 pub use entry::{Entry, Partial, Stream};
+pub use last::last_entry;
 pub use lines::LINE_LIMIT;
 pub use options::{Choice, LogConfig, parse};
 pub use reader::Reader;

@@ -10,13 +10,14 @@ use crate::streams::{self, Wanted};
 use naru_base::Error;
 use naru_dns::{Resolver, Server, Sockets};
 use naru_log::{Log, timestamp};
-use naru_runtime::cgroup::Cgroup;
+use naru_runtime::cgroup::{Cgroup, MemoryWatch};
 use naru_runtime::plan::{Descriptors, MountSource, Namespace, Namespaces, Plan, Process};
 use naru_runtime::{ExecTarget, MountSpaces, StartError, Started};
 use naru_sys::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
+use std::time::Instant;
 
 /// A container that has been started.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub(crate) struct Container {
     pub asked_signal: Option<i32>,
     /// Kills for want of memory that have been seen.
     oom_kills: u64,
+    /// Those of them that have been told.
+    oom_kills_told: u64,
+    /// When its first process began, by a clock that nobody sets.
+    started: Instant,
     /// The name server in its network namespace.
     pub names: Option<Server>,
     /// See [`Started::spent`] and [`Started::mounts`]: closed when this monitor ends and everybody has heard.
@@ -133,6 +138,8 @@ impl Container {
             volatile,
             asked_signal: None,
             oom_kills: 0,
+            oom_kills_told: 0,
+            started: Instant::now(),
             names,
             _spent: spent,
         };
@@ -216,15 +223,40 @@ impl Container {
         if self.namespaces.net == Namespace::Host {
             return None;
         }
-        let path = format!("/proc/{}/ns/net", self.main.pid.as_raw_nonzero());
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+        self.open_network().ok()
     }
 
-    /// Whether the kernel has killed something for want of memory since the last time this was asked.
+    fn open_network(&self) -> rustix::io::Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/net", self.main.pid.as_raw_nonzero());
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// The network that a probe of its health is made in: `None` for the host's, if that is the container's own.
+    ///
+    /// # Errors
+    /// It has another one, which can't be entered: its first process is ending. Never the host's in its place.
+    pub(crate) fn probed_network(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.namespaces.net == Namespace::Host {
+            return Ok(None);
+        }
+        self.open_network().map(Some).map_err(|e| Error::system(format!("enter the container's network: {e}")))
+    }
+
+    /// Whether the kernel has killed something for want of memory since the last time this was asked; the asker tells it.
     pub(crate) fn was_out_of_memory(&mut self) -> bool {
-        // What can't be read any more is what it was, at least.
-        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0).max(self.oom_kills);
-        std::mem::replace(&mut self.oom_kills, kills) < kills
+        self.count_kills();
+        std::mem::replace(&mut self.oom_kills_told, self.oom_kills) < self.oom_kills
+    }
+
+    /// What can't be read any more is what it was, at least.
+    fn count_kills(&mut self) {
+        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
+        self.oom_kills = self.oom_kills.max(kills);
+    }
+
+    /// Begins to watch for kills for want of memory. Nothing where that can't be had: they are counted at the end all the same.
+    pub(crate) fn watch_memory(&self) -> Option<MemoryWatch> {
+        self.cgroup.as_ref().and_then(|cgroup| cgroup.watch_memory().ok().flatten())
     }
 
     /// Ends what its first process has left running: with a PID namespace of its own the kernel has done so.
@@ -239,9 +271,11 @@ impl Container {
 
     /// Writes down how it ended, and takes its socket and its cgroup away: whoever hears of the end may start it again at once.
     pub(crate) fn end(&mut self, exit_code: i32, health: Option<&Health>) -> ExitRecord {
-        let oom_killed = self.was_out_of_memory() || self.oom_kills > 0;
+        self.count_kills();
+        let oom_killed = self.oom_kills > 0;
         let finished_at = timestamp::now();
         let log_lost = self.main.finish_log();
+        let cgroup = self.cgroup.as_ref();
         let record = ExitRecord {
             version: exits::RECORD_VERSION,
             exit_code,
@@ -250,9 +284,12 @@ impl Container {
             signal: self.main.signal(),
             asked_signal: self.asked_signal,
             unhealthy: health.and_then(Health::acted),
-            memory: oom_killed.then(|| self.memory_at_end()),
+            memory: cgroup.filter(|_| oom_killed).map(|cgroup| MemoryAtEnd::of(cgroup, self.oom_kills)),
             unseen: false,
             log_lost,
+            lasted: u64::try_from(self.started.elapsed().as_nanos()).ok(),
+            kills_told: self.oom_kills_told == self.oom_kills,
+            refused_processes: cgroup.map_or(0, Cgroup::refused_processes),
         };
         // On a full disk the engine still hears it; one that isn't there will find the container dead.
         let _ = exits::write_record(&self.record_dir, &record, self.volatile);
@@ -263,13 +300,6 @@ impl Container {
             let _ = cgroup.remove();
         }
         record
-    }
-}
-
-impl Container {
-    fn memory_at_end(&self) -> MemoryAtEnd {
-        let stats = self.cgroup.as_ref().and_then(|cgroup| cgroup.stats().ok()).unwrap_or_default();
-        MemoryAtEnd { limit: stats.memory.limit, peak: stats.memory.max_usage, kills: self.oom_kills }
     }
 }
 

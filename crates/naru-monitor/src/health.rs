@@ -11,6 +11,7 @@ use naru_sys::signals;
 use rustix::event::PollFlags;
 use rustix::fd::BorrowedFd;
 use rustix::process::{Signal, kill_process_group};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// docker's exit code of a check that could not be run, or took too long.
@@ -39,6 +40,12 @@ struct Check {
     start: i64,
     deadline: Instant,
     timed_out: bool,
+    /// The container was frozen meanwhile: what became of the check says nothing.
+    void: bool,
+    /// Where a probe goes that can't connect.
+    other: Option<SocketAddr>,
+    /// What became of it at the first address, where nothing could be connected to.
+    refused: Option<Verdict>,
     work: Work,
 }
 
@@ -113,7 +120,11 @@ impl Health {
                 session.handle(source, flags, chunk, &mut Vec::new());
             }
             (HealthSource::Net, Work::Net(probe)) => {
-                if let Some(verdict) = probe.advance() {
+                let verdict = probe.advance();
+                if probe.is_connected() {
+                    (check.other, check.refused) = (None, None);
+                }
+                if let Some(verdict) = verdict {
                     check.work = Work::Done(verdict);
                 }
             }
@@ -140,30 +151,36 @@ impl Health {
             }
         }
         let Some(check) = &mut self.check else { return };
-        if let Some(verdict) = check.verdict(&self.plan, now) {
-            self.finish(container, verdict, now, events);
+        if now >= check.deadline && !check.void && container.is_frozen() {
+            check.make_void();
+        }
+        let Some(verdict) = check.verdict(&self.plan, now) else { return };
+        if let (Some(address), false) = (check.other.take(), verdict.0 == 0) {
+            check.work = probe(&self.plan.probe, address, container);
+            check.refused = Some(verdict);
+        } else if check.void {
+            self.check = None;
+            self.next = now + self.plan.interval;
+        } else {
+            let first = check.refused.take().filter(|_| verdict.0 != 0);
+            self.finish(container, first.unwrap_or(verdict), now, events);
         }
     }
 
     fn begin(&self, container: &Container, now: Instant) -> Check {
         let id = Id::random().map(|id| id.to_string()).unwrap_or_default();
-        let work = match &self.plan.probe {
-            Probe::Command(process) => container
-                .check_session(&id, process)
-                .map(|session| Work::Command(Box::new(session)))
-                .map_err(|error| error.message),
-            Probe::Http { address, host, path } => {
-                let request = Some(http_request(host, path));
-                NetProbe::begin(container.network_namespace(), *address, request)
-                    .map(Work::Net)
-                    .map_err(|error| error.to_string())
+        let (work, other) = match &self.plan.probe {
+            Probe::Command(process) => {
+                let session = container.check_session(&id, process);
+                let work = session.map(|session| Work::Command(Box::new(session)));
+                (work.unwrap_or_else(|error| Work::Done((NOT_RUN, error.message))), None)
             }
-            Probe::Tcp { address } => NetProbe::begin(container.network_namespace(), *address, None)
-                .map(Work::Net)
-                .map_err(|error| error.to_string()),
+            Probe::Http { address, other, .. } | Probe::Tcp { address, other } => {
+                (probe(&self.plan.probe, *address, container), *other)
+            }
         };
-        let work = work.unwrap_or_else(|text| Work::Done((NOT_RUN, text)));
-        Check { id, begun: now, start: timestamp::now(), deadline: now + self.plan.timeout, timed_out: false, work }
+        let (start, deadline) = (timestamp::now(), now + self.plan.timeout);
+        Check { id, begun: now, start, deadline, timed_out: false, void: false, other, refused: None, work }
     }
 
     fn finish(&mut self, container: &Container, (exit_code, output): Verdict, now: Instant, events: &mut Vec<Event>) {
@@ -206,13 +223,39 @@ impl Health {
     }
 }
 
+/// Begins a probe at `address`.
+fn probe(probe: &Probe, address: SocketAddr, container: &Container) -> Work {
+    let request = match probe {
+        Probe::Http { host, path, .. } => Some(http_request(host, path)),
+        Probe::Command(_) | Probe::Tcp { .. } => None,
+    };
+    let begun = container.probed_network().and_then(|network| NetProbe::begin(network, address, request));
+    begun.map_or_else(|error| Work::Done((NOT_RUN, error.to_string())), Work::Net)
+}
+
 impl Check {
+    /// It is ended, and nothing follows from it.
+    fn make_void(&mut self) {
+        self.void = true;
+        self.other = None;
+        match &self.work {
+            Work::Command(session) => {
+                kill_all(session);
+                self.timed_out = true;
+            }
+            Work::Net(_) | Work::Done(_) => self.work = Work::Done(Verdict::default()),
+        }
+    }
+
     /// The verdict, once there is one. What takes too long is killed, and waited for: dying checks must not pile up.
     fn verdict(&mut self, plan: &HealthPlan, now: Instant) -> Option<Verdict> {
         let late = now >= self.deadline;
         match &mut self.work {
             Work::Done(verdict) => Some(std::mem::take(verdict)),
-            Work::Net(_) if late => Some((NOT_RUN, too_long(plan, ""))),
+            Work::Net(probe) if late => {
+                self.other = None;
+                Some((NOT_RUN, too_long(plan, &probe.stage())))
+            }
             Work::Net(_) => None,
             Work::Command(session) => {
                 if self.timed_out {

@@ -46,6 +46,20 @@ impl NetProbe {
         (self.socket.as_fd(), if writes { PollFlags::OUT } else { PollFlags::IN })
     }
 
+    /// Whether anything has answered at the address.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// How far it has come, for one that is given up.
+    pub(crate) fn stage(&self) -> String {
+        match (self.connected, self.answer.is_empty()) {
+            (false, _) => "no connection".into(),
+            (true, true) => "connected, and no answer".into(),
+            (true, false) => format!("connected, and of the answer only {:?}", String::from_utf8_lossy(&self.answer)),
+        }
+    }
+
     /// Something has happened; the verdict, once there is one.
     pub(crate) fn advance(&mut self) -> Option<Verdict> {
         if !self.connected {

@@ -82,7 +82,7 @@ mod tests {
 
     fn plan() -> HealthPlan {
         HealthPlan {
-            probe: Probe::Tcp { address: ([127, 0, 0, 1], 80).into() },
+            probe: Probe::Tcp { address: ([127, 0, 0, 1], 80).into(), other: None },
             interval: Duration::from_secs(30),
             timeout: Duration::from_secs(30),
             start_period: Duration::from_secs(60),
@@ -125,6 +125,39 @@ mod tests {
         assert_eq!(state.pause(&plan, late), plan.interval);
         state.judge(&plan, &result(0), early);
         assert_eq!(state.pause(&plan, early), plan.interval);
+    }
+
+    /// A container's first minutes, second by second, by a clock that is only a number: each check takes as long as `check` says, and says
+    /// what it says. The times at which the status changes.
+    fn play(plan: &HealthPlan, until: u64, check: impl Fn(u64) -> (u64, i32)) -> Vec<(u64, &'static str)> {
+        let (mut state, mut now, mut seen) = (HealthState::default(), 0, Vec::new());
+        while now <= until {
+            let begun = now + state.pause(plan, Duration::from_secs(now)).as_secs();
+            let (takes, exit_code) = check(begun);
+            now = begun + takes;
+            if state.judge(plan, &result(exit_code), Duration::from_secs(begun)) {
+                seen.push((now, state.status.as_str()));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn a_life_by_an_injected_clock() {
+        let plan = plan();
+        // Ready after 22 s: found by the check of the start interval at 25 s.
+        let ready = |at: u64| (0, i32::from(at < 22));
+        assert_eq!(play(&plan, 600, ready), [(25, "healthy")]);
+        // Never ready: checks at 5, 10, … 60 s; the one at 60 s begins after the period, and counts; then two more, 30 s apart.
+        assert_eq!(play(&plan, 600, |_| (0, 1)), [(120, "unhealthy")]);
+        // Sick from 300 to 400 s: a check each 30 s after the one at 5 s.
+        let sick = |at: u64| (0, i32::from((300..400).contains(&at)));
+        assert_eq!(play(&plan, 900, sick), [(5, "healthy"), (365, "unhealthy"), (425, "healthy")]);
+        // The pause begins when a check has ended: with 10 s each they are 40 s apart.
+        let slow = |at: u64| (10, i32::from(at >= 100));
+        assert_eq!(play(&plan, 900, slow), [(15, "healthy"), (215, "unhealthy")]);
+        let none = HealthPlan { start_period: Duration::ZERO, ..plan };
+        assert_eq!(play(&none, 300, |_| (0, 1)), [(90, "unhealthy")]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod health_probe;
 mod health_state;
 mod hook_plan;
 mod listener;
+mod memory;
 mod monitor;
 mod peer;
 pub mod protocol;

@@ -3,6 +3,7 @@
 use crate::container::Container;
 use crate::forward::{self, Forwarder};
 use crate::health::{Health, HealthSource};
+use crate::memory::Memory;
 use crate::peer::Peer;
 use crate::protocol::Event;
 use crate::session::{Session, Source};
@@ -37,6 +38,7 @@ pub(crate) struct Monitor {
     pub(crate) container: Option<Container>,
     pub(crate) execs: Vec<Session>,
     pub(crate) health: Option<Health>,
+    pub(crate) memory: Memory,
     /// Execs whose end nobody heard.
     pub(crate) ended_execs: VecDeque<(String, i32)>,
     /// What is kept for as long as the container runs.
@@ -62,6 +64,7 @@ enum Token {
     Main(Source),
     Exec(usize, Source),
     Health(HealthSource),
+    Memory,
     Names(naru_dns::Source),
     Forward(forward::Source),
 }
@@ -124,7 +127,8 @@ impl Monitor {
         let health = self.health.as_ref().map(Health::deadline);
         let names = self.container.as_ref().and_then(|c| c.names.as_ref()?.deadline());
         let forward = self.forwarder.as_ref().and_then(|f| f.deadline(Instant::now()));
-        sessions.filter_map(Session::deadline).chain(idle).chain(health).chain(names).chain(forward).min()
+        let memory = self.memory.deadline();
+        sessions.filter_map(Session::deadline).chain(idle).chain(health).chain(memory).chain(names).chain(forward).min()
     }
 
     fn poll(&self, timeout: Option<&Timespec>) -> Vec<(Token, PollFlags)> {
@@ -144,6 +148,9 @@ impl Monitor {
         }
         if let Some(health) = &self.health {
             health.watch(&mut |source, fd, flags| waits.add(Token::Health(source), fd, flags));
+        }
+        if let Some((fd, flags)) = self.memory.watched() {
+            waits.add(Token::Memory, fd, flags);
         }
         if let Some(forwarder) = &self.forwarder {
             forwarder.watch(&mut |source, fd, flags| waits.add(Token::Forward(source), fd, flags));
@@ -168,6 +175,7 @@ impl Monitor {
                     health.handle(source, flags, &mut self.chunk);
                 }
             }
+            Token::Memory => self.memory.handle(Instant::now()),
             Token::Forward(source) => {
                 if let Some(forwarder) = &mut self.forwarder {
                     forwarder.handle(source, &mut self.chunk);
@@ -226,6 +234,11 @@ impl Monitor {
         if let (Some(health), Some(container)) = (&mut self.health, &self.container) {
             health.tend(container, now, &mut self.events);
         }
+        if let Some(container) = &mut self.container
+            && self.memory.tend(container, now)
+        {
+            self.events.push(Event::OutOfMemory);
+        }
         self.tell_lost(now);
         self.end_container(now);
         for event in std::mem::take(&mut self.events) {
@@ -278,6 +291,7 @@ impl Monitor {
         self.tell_ended_execs(|_| true);
         self.held.clear();
         self.forwarder = None;
+        self.memory.end();
         let Some(container) = &mut self.container else { return };
         let record = container.end(exit_code, self.health.take().as_ref());
         container.main.set_told();

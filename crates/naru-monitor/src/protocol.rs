@@ -222,10 +222,13 @@ pub struct HealthPlan {
 pub enum Probe {
     /// A process in the container; 0 is healthy.
     Command(Box<Process>),
-    /// A GET request from within the container's network; a status from 200 to 399 is healthy.
+    /// A GET request from within the container's network; a status from 200 to 399 is healthy. A redirect is not followed.
     Http {
         /// Where to.
         address: SocketAddr,
+        /// Where to when nothing can be connected to there: `localhost` is both addresses.
+        #[serde(default)]
+        other: Option<SocketAddr>,
         /// The `Host` header.
         host: String,
         /// Path and query.
@@ -235,6 +238,9 @@ pub enum Probe {
     Tcp {
         /// Where to.
         address: SocketAddr,
+        /// As for [`Probe::Http`].
+        #[serde(default)]
+        other: Option<SocketAddr>,
     },
 }
 
@@ -453,15 +459,35 @@ pub struct ExitRecord {
     /// What of its log was lost.
     #[serde(default)]
     pub log_lost: Lost,
+    /// How long it ran, in nanoseconds that no clock's setting changes. Unknown to older monitors.
+    #[serde(default)]
+    pub lasted: Option<u64>,
+    /// All kills for want of memory have been told as [`Event::OutOfMemory`].
+    #[serde(default)]
+    pub kills_told: bool,
+    /// How often its limit of processes refused it a new one.
+    #[serde(default)]
+    pub refused_processes: u64,
 }
 
 /// Memory of a container in which the kernel killed something for want of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryAtEnd {
-    /// Its limit in bytes; `None` when the machine's memory was the limit.
+    /// The limit that was reached, in bytes; `None` when the machine's memory was the limit.
     pub limit: Option<u64>,
+    /// The group above the container's whose limit that is; `None` for its own.
+    #[serde(default)]
+    pub group: Option<String>,
     /// The most that it used, in bytes, where the kernel tells.
     pub peak: Option<u64>,
     /// How many processes were killed.
     pub kills: u64,
+}
+
+impl MemoryAtEnd {
+    /// From a group in which the kernel has killed so many processes for want of memory.
+    pub fn of(cgroup: &naru_runtime::cgroup::Cgroup, kills: u64) -> Self {
+        let naru_runtime::cgroup::MemoryShortage { limit, group, peak } = cgroup.memory_shortage();
+        Self { limit, group, peak, kills }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::container::{Container, Facts};
 use crate::forward::Forwarder;
+use crate::memory::Memory;
 use crate::monitor::Monitor;
 use crate::peer::Peer;
 use crate::protocol::{Attach, ExecRequest, MonitorState, PROTOCOL_VERSION, Request, Response, StartRequest};
@@ -12,6 +13,7 @@ use naru_dns::Resolver;
 use naru_runtime::StartError;
 use rustix::fd::OwnedFd;
 use rustix::process::getpid;
+use std::time::Instant;
 
 /// An answer with its descriptors.
 type Answer = (Response, Vec<OwnedFd>);
@@ -92,6 +94,7 @@ impl Monitor {
             Ok((container, facts, health)) => {
                 self.container = Some(container);
                 self.health = health;
+                self.memory = Memory::new(Instant::now());
                 started(facts)
             }
             Err(error) => {

@@ -239,7 +239,7 @@ impl Engine {
     }
 }
 
-fn place(mount: &super::ResolvedMount) -> Option<Place> {
+pub(super) fn place(mount: &super::ResolvedMount) -> Option<Place> {
     let mut subpath = PathBuf::new();
     let (source, recursive) = match &mount.kind {
         MountKind::Bind { recursive, .. } => (Some(mount.source.clone()), *recursive),

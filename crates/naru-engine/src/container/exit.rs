@@ -7,7 +7,7 @@ use crate::types::{Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Id};
 use naru_fs::Durability;
-use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord};
+use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord, MemoryAtEnd};
 use std::sync::Arc;
 
 impl Engine {
@@ -22,11 +22,20 @@ impl Engine {
             Event::Detached { exec: Some(exec) } => self.exec_detached(&container, &exec),
             Event::Health(report) => self.health_checked(&container, *report),
             Event::LogLost(lost) => self.log_lost(&container, lost),
-            Event::OutOfMemory => {
-                container.change(|r| history::note(&mut r.state.history, clock::now(), What::OutOfMemory));
-                self.container_event(&container, "oom", &[]);
-            }
+            Event::OutOfMemory => self.out_of_memory(&container),
         }
+    }
+
+    /// The kernel has killed something in it, and it goes on.
+    fn out_of_memory(&self, container: &Container) {
+        let memory = self.cgroup(container).ok().and_then(|cgroup| {
+            let kills = cgroup.oom_kills().ok()?;
+            Some(MemoryAtEnd::of(&cgroup, kills))
+        });
+        // Gone meanwhile, the group tells nothing; the container's end will.
+        let what = memory.map_or(What::OutOfMemory, What::MemoryKills);
+        container.change(|r| history::note(&mut r.state.history, clock::now(), what));
+        self.container_event(container, "oom", &[]);
     }
 
     /// A monitor's connection has closed. After an `Exited` that is its end; otherwise it was killed.
@@ -80,9 +89,11 @@ impl Engine {
             if !r.state.has_process() {
                 return None;
             }
-            let lasted = record.finished_at.saturating_sub(r.state.started_at);
+            let by_clocks = record.finished_at.saturating_sub(r.state.started_at);
+            // What a monitor measured, where it could: clocks jump.
+            let lasted = record.lasted.map_or(by_clocks, |lasted| i64::try_from(lasted).unwrap_or(i64::MAX));
             r.state.end(record.exit_code, record.oom_killed, record.finished_at);
-            history::note(&mut r.state.history, record.finished_at, What::ended(record));
+            history::note(&mut r.state.history, record.finished_at, What::ended(record, r.host.resources.pids_limit));
             super::health::after_change(r, false);
             super::restart::judge_end(r, record, lasted);
             Some(lasted)
@@ -96,7 +107,7 @@ impl Engine {
         self.close_ports(container);
         container.set_monitor(None);
         self.give_back_mounted(container, container.id.as_str());
-        if record.oom_killed {
+        if record.oom_killed && !record.kills_told {
             self.container_event(container, "oom", &[]);
         }
         self.exit_event(container, record.exit_code, lasted);

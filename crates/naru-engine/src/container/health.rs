@@ -3,10 +3,10 @@
 use super::history::{What, note};
 use super::{Container, Record};
 use crate::Engine;
-use crate::types::{ContainerConfig, ExecSettings, HealthState, HealthStatus, Healthcheck};
+use crate::types::{ContainerConfig, ExecSettings, HealthState, HealthStatus, Healthcheck, Status};
 use naru_base::{Error, Result, signal};
 use naru_monitor::protocol::{HealthPlan, HealthReport, OnUnhealthy, Probe};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Asks for what is done with a container that becomes unhealthy: `none`, `kill`, `stop` or `restart`.
@@ -25,8 +25,8 @@ const HTTP_PORT: u16 = 80;
 #[derive(Debug, PartialEq, Eq)]
 enum Test {
     Command(Vec<String>),
-    Http { address: SocketAddr, host: String, path: String },
-    Tcp(SocketAddr),
+    Http { address: SocketAddr, other: Option<SocketAddr>, host: String, path: String },
+    Tcp { address: SocketAddr, other: Option<SocketAddr> },
 }
 
 impl Engine {
@@ -39,8 +39,8 @@ impl Engine {
                 let settings = ExecSettings { command, ..ExecSettings::default() };
                 Probe::Command(Box::new(self.exec_process(record, &settings)?))
             }
-            Test::Http { address, host, path } => Probe::Http { address, host, path },
-            Test::Tcp(address) => Probe::Tcp { address },
+            Test::Http { address, other, host, path } => Probe::Http { address, other, host, path },
+            Test::Tcp { address, other } => Probe::Tcp { address, other },
         };
         let stop_signal = record.config.stop_signal.as_deref().and_then(|s| signal::parse(s).ok());
         Ok(Some(HealthPlan {
@@ -62,15 +62,16 @@ impl Engine {
 
     /// A check has ended. docker tells of it as of any exec.
     pub(crate) fn health_checked(&self, container: &Container, report: HealthReport) {
-        let HealthReport { check, result, status, failing_streak, changed } = report;
+        let HealthReport { check, result, status, failing_streak, .. } = report;
         self.counters.health_checks.add();
         if result.exit_code != 0 {
             self.counters.health_checks_failed.add();
         }
         let exit_code = result.exit_code.to_string();
-        let command = container.change(|r| {
+        let (command, changed) = container.change(|r| {
             let health = r.state.health.get_or_insert_default();
-            health.status = status;
+            // Not what the monitor says: a pause has changed it, too.
+            let changed = std::mem::replace(&mut health.status, status) != status;
             health.failing_streak = failing_streak;
             let said = result.output.clone();
             health.remember(result);
@@ -78,10 +79,11 @@ impl Engine {
                 note(&mut r.state.history, crate::clock::now(), What::health(status, &said));
             }
             let test = r.config.healthcheck.as_ref().and_then(|check| test(&r.config, check).ok().flatten());
-            match test {
+            let command = match test {
                 Some(Test::Command(command)) => Some(command.join(" ")),
                 _ => None,
-            }
+            };
+            (command, changed)
         });
         if let Some(command) = command {
             let id = ("execID", check.as_str());
@@ -95,12 +97,40 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What a monitor knows that an engine has met: what has changed without an engine is told now, with the time at which it did.
+    pub(crate) fn health_taken_up(&self, container: &Container, state: &HealthState) {
+        let now = container.change(|r| {
+            let health = r.state.health.get_or_insert_default();
+            for result in &state.log {
+                if !health.log.contains(result) {
+                    health.remember(result.clone());
+                }
+            }
+            health.failing_streak = state.failing_streak;
+            let status = if r.state.status == Status::Paused { HealthStatus::Unhealthy } else { state.status };
+            let changed = std::mem::replace(&mut health.status, status) != status;
+            let last = health.log.last().cloned();
+            if let (true, Some(last)) = (changed, last) {
+                note(&mut r.state.history, last.end, What::health(status, &last.output));
+            }
+            changed.then_some(status)
+        });
+        if let Some(status) = now {
+            self.container_event(container, &format!("health_status: {}", status.as_str()), &[]);
+        }
+    }
+}
+
 /// What a container that begins to run is, and what one that has ended is, as docker has it.
 pub(crate) fn after_change(record: &mut Record, runs: bool) {
     let checked = record.config.healthcheck.as_ref().is_some_and(|c| matches!(test(&record.config, c), Ok(Some(_))));
     record.state.health = match (checked, runs) {
         (false, _) => None,
-        (true, true) => Some(HealthState::default()),
+        (true, true) => {
+            let log = record.state.health.take().unwrap_or_default().log;
+            Some(HealthState { log, ..HealthState::default() })
+        }
         (true, false) => {
             let last = record.state.health.take().unwrap_or_default();
             Some(HealthState { status: HealthStatus::Unhealthy, ..last })
@@ -147,7 +177,7 @@ fn test(config: &ContainerConfig, check: &Healthcheck) -> Result<Option<Test>> {
     {
         return match scheme {
             "http" => http(address).map(Some),
-            "tcp" => socket_address(address, None).map(Test::Tcp).map(Some),
+            "tcp" => socket_address(address, None).map(|(address, other)| Some(Test::Tcp { address, other })),
             "https" => Err(bad(word, "https is not spoken; use a command")),
             _ => Ok(Some(Test::Command(command))),
         };
@@ -164,13 +194,15 @@ fn http(rest: &str) -> Result<Test> {
     if !path.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(bad(rest, "a path is of printable ASCII characters"));
     }
-    Ok(Test::Http { address: socket_address(host, Some(HTTP_PORT))?, host: host.to_owned(), path: path.to_owned() })
+    let (address, other) = socket_address(host, Some(HTTP_PORT))?;
+    Ok(Test::Http { address, other, host: host.to_owned(), path: path.to_owned() })
 }
 
-/// `localhost` or an address, and a port: names are not looked up, so that a check is about the container and nothing else.
-fn socket_address(text: &str, port: Option<u16>) -> Result<SocketAddr> {
+/// `localhost` or an address, and a port: names are not looked up, so that a check is about the container and nothing else. `localhost` has a
+/// second address, for a server that listens on IPv6 alone.
+fn socket_address(text: &str, port: Option<u16>) -> Result<(SocketAddr, Option<SocketAddr>)> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok((address, None));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, number)) if !number.ends_with(']') => (host, number.parse().ok()),
@@ -181,7 +213,10 @@ fn socket_address(text: &str, port: Option<u16>) -> Result<SocketAddr> {
         host => host.trim_start_matches('[').trim_end_matches(']').parse().ok(),
     };
     match (ip, port) {
-        (Some(ip), Some(port)) => Ok(SocketAddr::new(ip, port)),
+        (Some(ip), Some(port)) => {
+            let other = (host == "localhost").then(|| SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+            Ok((SocketAddr::new(ip, port), other))
+        }
         (None, _) => Err(bad(text, "the host can be localhost or an IP address")),
         (_, None) => Err(bad(text, "a port is needed, such as localhost:8080")),
     }
@@ -215,14 +250,19 @@ mod tests {
     #[test]
     fn probes_are_addresses() {
         let http = |text: &str| match parsed(&["CMD-SHELL", text]).unwrap() {
-            Some(Test::Http { address, host, path }) => format!("{address} {host} {path}"),
+            Some(Test::Http { address, host, path, .. }) => format!("{address} {host} {path}"),
             other => panic!("{other:?}"),
         };
         assert_eq!(http("http://localhost"), "127.0.0.1:80 localhost /");
         assert_eq!(http("http://localhost:8080/up?x=1"), "127.0.0.1:8080 localhost:8080 /up?x=1");
         assert_eq!(http(" http://[::1]:81/ "), "[::1]:81 [::1]:81 /");
         assert_eq!(http("http://[::1]/"), "[::1]:80 [::1] /");
-        assert_eq!(parsed(&["CMD", "tcp://10.0.0.1:5432"]).unwrap(), Some(Test::Tcp(([10, 0, 0, 1], 5432).into())));
+        let tcp = |address: &str, other: Option<&str>| {
+            let [address, other] = [Some(address), other].map(|a| a.map(|a| a.parse::<SocketAddr>().unwrap()));
+            address.map(|address| Test::Tcp { address, other })
+        };
+        assert_eq!(parsed(&["CMD", "tcp://10.0.0.1:5432"]).unwrap(), tcp("10.0.0.1:5432", None));
+        assert_eq!(parsed(&["CMD", "tcp://localhost:53"]).unwrap(), tcp("127.0.0.1:53", Some("[::1]:53")));
         for wrong in ["http://web/", "tcp://localhost", "https://localhost/", "http://localhost:x/", "tcp://web:1"] {
             assert!(parsed(&["CMD-SHELL", wrong]).unwrap_err().message().contains("invalid health check"), "{wrong}");
         }

@@ -9,6 +9,7 @@ mod changes;
 mod commit;
 mod create;
 mod exit;
+mod explain;
 mod files;
 mod filter;
 mod health;

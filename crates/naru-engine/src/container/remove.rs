@@ -37,7 +37,7 @@ impl Engine {
                 container.end_removal(false);
                 // `--rm` must not remove it a second time.
                 container.change(|r| r.host.auto_remove = false);
-                self.stop_locked(&container, Some("KILL".into()), Some(10)).await?;
+                self.stop_locked(&container, "rm", Some("KILL".into()), Some(10)).await?;
                 container.begin_removal();
             }
             self.remove_locked(&container, options.volumes)

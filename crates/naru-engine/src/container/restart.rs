@@ -97,7 +97,7 @@ impl Engine {
                 if r.state.status == Status::Exited
                     && restart_policy::at_engine_start(&r.host.restart, has_run, r.state.stopped_by_hand)
                 {
-                    r.state.await_engine_start(clock::now());
+                    r.state.await_engine_start(&r.host.restart.name, clock::now());
                 }
                 r.state.status == Status::Restarting
             });
@@ -133,6 +133,7 @@ impl Engine {
             if let NetworkMode::Container(other) = &r.host.network {
                 names.push(other.clone());
             }
+            names.extend(r.host.links.iter().map(|link| crate::networks::link_target(link).to_owned()));
             for mode in [&r.host.ipc, &r.host.pid, &r.host.uts] {
                 if let NamespaceMode::Container(other) = mode {
                     names.push(other.clone());

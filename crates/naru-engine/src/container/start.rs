@@ -8,7 +8,7 @@ use crate::networks::Sandbox;
 use crate::types::{NetworkMode, Status, WaitOutcome};
 use crate::user_spaces::{Space, UserSpace};
 use crate::{Engine, clock};
-use naru_base::{Class, Error, Platform, Result};
+use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
 use naru_monitor::protocol::{Attach, ExitRecord, Request, Response, StartRequest};
 use naru_runtime::plan::Descriptors;
@@ -65,7 +65,7 @@ impl Engine {
             }
             return Ok(());
         };
-        let failure = StartFailure { error: explain_platform(container, failure.error), ..failure };
+        let failure = StartFailure { error: self.explain(container, failure.error).await, ..failure };
         self.record_failure(container, &failure);
         Err(failure.error)
     }
@@ -266,19 +266,6 @@ impl Engine {
 struct StartFailure {
     error: Error,
     exit_code: i32,
-}
-
-/// Tells of a program that the kernel doesn't know why that is, when its image is for another platform.
-fn explain_platform(container: &Container, error: Error) -> Error {
-    let (platform, host) = (container.read(|r| r.platform.clone()), Platform::host());
-    if !error.message().contains("exec format error") || host.rank(&platform).is_some() {
-        return error;
-    }
-    let handler = "no handler for it is registered (binfmt_misc(5); such as Debian's qemu-user-static)";
-    Error::new(
-        error.class(),
-        format!("{}: the image is for {platform}, this machine is {host}, and {handler}", error.message()),
-    )
 }
 
 impl From<Error> for StartFailure {

@@ -18,7 +18,7 @@
 //! only change without it.
 
 use super::history::{Fact, What, note};
-use crate::types::{HealthState, Status, UnixNanos};
+use crate::types::{HealthState, HealthStatus, Status, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -142,9 +142,12 @@ impl State {
         self.started_at = now;
     }
 
-    /// It is frozen.
+    /// It is frozen. Its health, which nothing checks now, counts as bad until a check has succeeded again, as docker has it.
     pub(crate) fn pause(&mut self) {
         self.enter(Status::Paused);
+        if let Some(health) = &mut self.health {
+            health.status = HealthStatus::Unhealthy;
+        }
     }
 
     /// It is frozen no more.
@@ -183,8 +186,9 @@ impl State {
     }
 
     /// It is to be started by this engine, which has just begun.
-    pub(crate) fn await_engine_start(&mut self, now: UnixNanos) {
+    pub(crate) fn await_engine_start(&mut self, policy: &str, now: UnixNanos) {
         self.enter(Status::Restarting);
+        note(&mut self.history, now, What::EngineBegan { policy: policy.to_owned() });
         self.stopped_by_hand = false;
         self.restart_at = now;
     }

@@ -29,7 +29,7 @@ impl Engine {
         if !container.status().is_running() {
             return Err(Error::not_modified(format!("container {} is already stopped", container.id)));
         }
-        self.stop_locked(&container, signal, timeout).await?;
+        self.stop_locked(&container, "stop", signal, timeout).await?;
         self.container_event(&container, "stop", &[]);
         Ok(())
     }
@@ -37,13 +37,14 @@ impl Engine {
     pub(crate) async fn stop_locked(
         self: &Arc<Self>,
         container: &Arc<Container>,
+        command: &str,
         signal: Option<String>,
         timeout: Option<i64>,
     ) -> Result<()> {
         let (own_signal, own_timeout) = container.read(|r| (r.config.stop_signal.clone(), r.config.stop_timeout));
         let number = signal.or(own_signal).map_or(Ok(SIGTERM), |s| signal::parse(&s))?;
         let seconds = timeout.or(own_timeout).unwrap_or(STOP_TIMEOUT);
-        self.mark_stopped(container, "stop", number)?;
+        self.mark_stopped(container, command, number, Some(seconds))?;
         if self.give_up_restart(container) {
             return Ok(());
         }
@@ -59,9 +60,9 @@ impl Engine {
     }
 
     /// Where a policy could start it again, the user's word is on the disk before anything is done.
-    fn mark_stopped(&self, container: &Container, command: &str, signal: i32) -> Result<()> {
+    fn mark_stopped(&self, container: &Container, command: &str, signal: i32, grace: Option<i64>) -> Result<()> {
         let policy = container.change(|r| {
-            note(&mut r.state.history, clock::now(), What::Asked { command: command.to_owned(), signal });
+            note(&mut r.state.history, clock::now(), What::Asked { command: command.to_owned(), signal, grace });
             r.state.stopped_by_hand = true;
             restart_policy::is_set(&r.host.restart)
         });
@@ -100,7 +101,7 @@ impl Engine {
         let stop_signal = container.read(|r| r.config.stop_signal.clone());
         let stop_signal = stop_signal.and_then(|s| signal::parse(&s).ok()).unwrap_or(SIGTERM);
         if number == SIGKILL || number == stop_signal {
-            self.mark_stopped(&container, "kill", number)?;
+            self.mark_stopped(&container, "kill", number, None)?;
         }
         if container.status() == Status::Restarting {
             let _operation = container.operation.lock().await;
@@ -153,7 +154,7 @@ impl Engine {
         if container.status().is_running() {
             // `--rm` removes a container that ends, but not one that is restarted.
             let remove = container.change(|r| std::mem::replace(&mut r.host.auto_remove, false));
-            let stopped = self.stop_locked(&container, signal, timeout).await;
+            let stopped = self.stop_locked(&container, "restart", signal, timeout).await;
             container.change(|r| r.host.auto_remove = remove);
             stopped?;
             self.container_event(&container, "stop", &[]);

@@ -25,6 +25,11 @@ fn parse(text: &str) -> (&str, &str) {
     (name.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
 }
 
+/// The container that a link leads to, as it was named.
+pub(crate) fn link_target(link: &str) -> &str {
+    parse(link).0
+}
+
 impl Engine {
     /// Refuses links to containers that are not there.
     ///

@@ -18,6 +18,7 @@ mod limits;
 mod path;
 mod procs;
 mod remove;
+mod shortage;
 mod stats;
 mod support;
 pub mod systemd;
@@ -27,5 +28,6 @@ mod kernel_tests;
 
 pub use group::Cgroup;
 pub use hierarchy::{Controller, Hierarchies, Hierarchy};
+pub use shortage::{MemoryShortage, MemoryWatch};
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats};
 pub use support::Support;

@@ -159,7 +159,7 @@ impl Cgroup {
 }
 
 /// v1 has no word for "no limit": it is the largest multiple of a page, which is above this for any page size.
-const NO_LIMIT_V1: u64 = 1 << 62;
+pub(super) const NO_LIMIT_V1: u64 = 1 << 62;
 
 /// The group's path as the kernel writes it, in the cgroup namespace of the mount.
 fn below_mount(group: &Group) -> String {
