@@ -61,6 +61,30 @@ fn names_of_a_network() -> Result<()> {
 }
 
 #[test]
+fn several_addresses_have_their_turns() -> Result<()> {
+    let (cli, network, asker) = (cli()?, unique("fleet"), unique("asker"));
+    cli.ok(["network", "create", "--subnet", "10.87.0.0/24", &network])?;
+    let ships: Vec<String> = (0..3).map(|n| unique(&format!("ship{n}"))).collect();
+    for ship in &ships {
+        cli.ok(sleeper(ship, &network, &["--network-alias", "fleet"]))?;
+    }
+    cli.ok(sleeper(&asker, &network, &[]))?;
+    // Each is the first one of some answer: a client that takes the first is led to all of them.
+    let script = "for n in 1 2 3 4 5 6 7 8 9 10; do nslookup fleet 127.0.0.11 | sed '1,/^$/d' | \
+                  sed -n 's/^Address[ 0-9]*: *//p' | head -1; done";
+    let mut first = std::collections::BTreeSet::new();
+    eventually("each address to be the first one of an answer", || {
+        first.extend(cli.ok(["exec", &asker, "sh", "-c", script])?.lines().map(str::to_owned));
+        ensure!(first.len() == 3, "{first:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    assert_eq!(look_up(&cli, &asker, "fleet")?.len(), 3);
+    cli.ok([&["rm", "-f", &asker], &ships.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat())?;
+    cli.ok(["network", "rm", &network])?;
+    Ok(())
+}
+
+#[test]
 fn names_come_and_go_with_networks() -> Result<()> {
     let (cli, network, one, two) = (cli()?, unique("pier"), unique("one"), unique("two"));
     cli.ok(["network", "create", "--subnet", "10.82.0.0/24", &network])?;
@@ -135,8 +159,8 @@ fn a_container_may_serve_names_itself() -> Result<()> {
     Ok(())
 }
 
-/// A name server of the test's own at an address of the engine's host: it says 192.0.2.53 to everything, by UDP only half of it when
-/// the name begins with "long".
+/// A name server of the test's own at an address of the engine's host: it says 192.0.2.53 to everything but single words, which it doesn't
+/// know; by UDP only half of it when the name begins with "long", and 300 addresses when it begins with "huge".
 fn serve_names(engine: &Engine) -> Result<()> {
     let (sender, ready) = std::sync::mpsc::channel();
     drop(engine.world().in_network(move || {
@@ -160,7 +184,7 @@ fn serve_names(engine: &Engine) -> Result<()> {
         let _ = sender.send(());
         let mut buffer = [0; 1500];
         while let Ok((read, from)) = udp.recv_from(&mut buffer) {
-            let cut = buffer[13..read].starts_with(b"long");
+            let cut = buffer[13..read].starts_with(b"long") || buffer[13..read].starts_with(b"huge");
             let _ = udp.send_to(&answer(&buffer[..read], cut), from);
         }
     })?);
@@ -171,13 +195,20 @@ fn serve_names(engine: &Engine) -> Result<()> {
 fn answer(question: &[u8], cut: bool) -> Vec<u8> {
     let name_end = 12 + question[12..].iter().position(|b| *b == 0).unwrap_or(0);
     let mut out = question[..name_end + 5].to_vec();
-    let is_a = out[name_end + 2] == 1;
+    let is_word = usize::from(question[12]) + 13 == name_end;
+    let count: u16 = match &question[13..name_end] {
+        _ if out[name_end + 2] != 1 || cut || is_word => 0,
+        name if name.starts_with(b"huge") => 300,
+        _ => 1,
+    };
     out[2] = 0x81 | if cut { 2 } else { 0 };
-    out[3] = 0x80;
-    out[7] = u8::from(is_a && !cut);
+    out[3] = 0x80 | if is_word { 3 } else { 0 };
+    out[6..8].copy_from_slice(&count.to_be_bytes());
     out[11] = 0;
-    if is_a && !cut {
-        out.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+    for n in 0..count {
+        out.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        let last = if count == 1 { [192, 0, 2, 53] } else { [10, 1, (n >> 8) as u8, n as u8] };
+        out.extend_from_slice(&last);
     }
     out
 }
@@ -205,6 +236,14 @@ fn the_rest_is_asked_of_the_hosts_servers() -> Result<()> {
     assert_eq!(look_up(&cli, "free", "example.org")?, ["192.0.2.53"]);
     let conf = cli.ok(["exec", "free", "cat", "/etc/resolv.conf"])?;
     assert!(conf.contains("search harbour.example") && conf.contains("timeout:2"), "{conf}");
+    // A word that nobody knows is looked for in the host's search domain, by a program's own resolver.
+    let said = cli.run(["exec", "free", "ping", "-c", "1", "-W", "1", "printer"])?;
+    assert!(said.stdout.starts_with("PING printer (192.0.2.53)"), "{said:?}");
+    // And in one of the container's own instead.
+    let own = ["run", "--rm", "--network", "open", "--dns-search", "quay.example", "busybox", "sh", "-c"];
+    let said = cli.ok([&own[..], &["cat /etc/resolv.conf; ping -c 1 -W 1 printer"]].concat());
+    let said = said.map_or_else(|e| e.to_string(), |said| said);
+    assert!(said.contains("search quay.example") && said.contains("PING printer (192.0.2.53)"), "{said}");
     // Its own names, and nothing of the world's (`cve_2024_29018_…`), which an older daemon asks for.
     let strict = engine.target() == Target::Naru;
     assert!(look_up(&cli, "kept", "example.org")?.is_empty() || !strict);
@@ -249,13 +288,16 @@ fn unmount(engine: &Engine) -> Result<()> {
 /// One question as bytes, over a stream or in a datagram, out of a container's network; the answer in hexadecimal, empty after
 /// `seconds`.
 fn ask_raw(engine: &Engine, container: &str, question: &[u8], way: &str, seconds: u32) -> Result<String> {
+    ask(engine, container, question, way, &format!("timeout {seconds} dd bs=4096 count=1"))
+}
+
+/// One question; `reader` is the program that reads the answer.
+fn ask(engine: &Engine, container: &str, question: &[u8], way: &str, reader: &str) -> Result<String> {
     let pid = engine.cli().inspect(container, "{{.State.Pid}}")?;
     let escaped: String = question.iter().map(|b| format!("\\{b:03o}")).collect();
     let length = format!("\\{:03o}\\{:03o}", question.len() >> 8, question.len() & 255);
     let length = if way == "tcp" { length.as_str() } else { "" };
-    let script = format!(
-        "exec 3<>/dev/{way}/127.0.0.11/53; printf '{length}{escaped}' >&3; timeout {seconds} dd bs=4096 count=1 <&3 2>/dev/null"
-    );
+    let script = format!("exec 3<>/dev/{way}/127.0.0.11/53; printf '{length}{escaped}' >&3; {reader} <&3 2>/dev/null");
     let mut command = engine.world().command("nsenter");
     let output = command.args(["--target", &pid, "--net", "bash", "-c", &script]).output()?;
     Ok(output.stdout.iter().map(|b| format!("{b:02x}")).collect())
@@ -286,6 +328,11 @@ fn streams_and_cut_answers() -> Result<()> {
     assert_eq!(u8::from_str_radix(&said[4..6], 16)? & 2, 2, "{said}");
     let said = ask_raw(&engine, "asker", &question("long.example"), "tcp", 20)?;
     assert!(said.ends_with("c0000235"), "{said}");
+    // One of 300 addresses, 4,830 bytes, comes whole; the last one is 10.1.1.43.
+    let said = ask_raw(&engine, "asker", &question("huge.example"), "udp", 20)?;
+    assert_eq!(u8::from_str_radix(said.get(4..6).unwrap_or("0"), 16)? & 2, 2, "{said}");
+    let said = ask(&engine, "asker", &question("huge.example"), "tcp", "timeout 20 head -c 4832")?;
+    assert!(said.len() == 2 * 4832 && said.ends_with("0a01012b"), "{} digits", said.len());
     // Nonsense is refused or ignored, and the server goes on.
     assert_eq!(ask_raw(&engine, "asker", b"nonsense", "udp", 1)?, "");
     let refused = ask_raw(&engine, "asker", &[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 63], "udp", 20)?;

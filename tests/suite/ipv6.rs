@@ -113,7 +113,7 @@ fn the_way_out_and_no_way_out() -> Result<()> {
     ensure!(done.code != 0, "an internal network has a way out");
     // And nobody comes in.
     let inside = address6(&cli, "free", "open")?;
-    let script = format!("ip -6 route add fd92:1::/64 via 2001:db8:9::1; ping -6 -c 1 -W 1 {inside}");
+    let script = format!("ip -6 route add fd92:1::/64 via 2001:db8:9::1; busybox ping -6 -c 1 -W 1 {inside}");
     let output = outside.command(world, "sh").args(["-c", &script]).output()?;
     ensure!(!output.status.success(), "the outside reaches a container");
     cli.ok(["rm", "-f", "free", "kept"])?;

@@ -25,6 +25,7 @@ mod isolation;
 mod kit;
 mod lifecycle;
 mod limits;
+mod links;
 mod log_drivers;
 mod logs;
 mod manifest;

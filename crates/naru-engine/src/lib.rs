@@ -105,6 +105,8 @@ pub struct EngineConfig {
     pub userns_ids: Option<(u32, u32)>,
     /// Whether the default network has IPv6.
     pub default_ipv6: DefaultIpv6,
+    /// Whether containers on the default network may talk to each other.
+    pub default_icc: bool,
     /// Containers have SELinux labels, where the host has them.
     pub selinux: bool,
     /// Log driver of containers that don't say, and its options.
@@ -214,6 +216,7 @@ impl Engine {
             engine_id: id.clone(),
             name_servers,
             default_ipv6: &config.default_ipv6,
+            default_icc: config.default_icc,
         })?;
         Ok(Arc::new(Self {
             id,

@@ -6,6 +6,7 @@
 mod attach;
 mod connect;
 mod create;
+mod link_rules;
 mod links;
 mod names;
 mod options;
@@ -53,6 +54,10 @@ pub(crate) struct Networks {
     pool: WarmPool<Option<UserSpace>>,
     spares: spares::Spares,
     refilling: tokio::sync::Mutex<()>,
+    /// Whose way to whom leads by the host; see [`link_rules`].
+    led: Mutex<link_rules::Led>,
+    /// The default network's setting is another one than before this engine began.
+    icc_changed: bool,
 }
 
 /// What is there, and who uses it.
@@ -72,6 +77,8 @@ pub(crate) struct NetworksConfig<'a> {
     pub engine_id: String,
     pub name_servers: Vec<Ipv4Addr>,
     pub default_ipv6: &'a crate::DefaultIpv6,
+    /// Containers on the default network may talk to each other.
+    pub default_icc: bool,
 }
 
 impl Networks {
@@ -92,7 +99,7 @@ impl Networks {
             }
         }
         let (taken, taken6) = taken(known.networks.values());
-        let predefined = predefined(&config, &host, &taken, &taken6)?;
+        let (predefined, icc_changed) = predefined(&config, &host, &taken, &taken6)?;
         let networks = predefined.networks().map(Arc::new);
         let [default, ..] = &networks;
         let default = Arc::clone(default);
@@ -110,6 +117,8 @@ impl Networks {
             pool,
             spares: spares::Spares::default(),
             refilling: tokio::sync::Mutex::new(()),
+            led: Mutex::default(),
+            icc_changed,
         })
     }
 
@@ -137,6 +146,12 @@ impl Networks {
                 for endpoint in record.state.attached.values() {
                     known.users.entry(endpoint.network_id.clone()).or_default().insert(record.id.clone());
                 }
+            }
+        }
+        if self.icc_changed {
+            let on_default = live.iter().filter_map(|r| r.state.attached.get(&self.default.spec.name).cloned());
+            if let Err(error) = self.host.set_icc(&on_default.collect::<Vec<_>>(), self.default.spec.icc) {
+                tracing::warn!("cannot change who may talk to whom on the default network: {error}");
             }
         }
         self.write_all_names(live);
@@ -253,8 +268,13 @@ fn taken<'a>(networks: impl Iterator<Item = &'a Arc<Network>>) -> (Vec<Subnet>, 
     (real.iter().filter_map(|n| n.spec.subnet).collect(), real.iter().filter_map(|n| n.spec.subnet6).collect())
 }
 
-/// The predefined networks: as recorded, or chosen now.
-fn predefined(config: &NetworksConfig<'_>, host: &HostNet, taken: &[Subnet], taken6: &[Subnet6]) -> Result<Predefined> {
+/// The predefined networks: as recorded, or chosen now; and whether who may talk to whom is another setting than before.
+fn predefined(
+    config: &NetworksConfig<'_>,
+    host: &HostNet,
+    taken: &[Subnet],
+    taken6: &[Subnet6],
+) -> Result<(Predefined, bool)> {
     let folder = Root::open_host("/")
         .and_then(|r| r.create_dir_all(config.data_root.join("network"), 0o700.into()))
         .system("cannot make the folder of the networks")?;
@@ -270,11 +290,13 @@ fn predefined(config: &NetworksConfig<'_>, host: &HostNet, taken: &[Subnet], tak
         },
     };
     set_ipv6(&mut known.bridge, config, host, taken6)?;
+    known.bridge.icc = config.default_icc;
+    let icc_changed = before.as_ref().is_some_and(|before| before.bridge.icc != known.bridge.icc);
     if before.is_some_and(|before| before.bridge == known.bridge) {
-        return Ok(known);
+        return Ok((known, icc_changed));
     }
     durable::write_json(&folder, PREDEFINED_FILE, &known, Durability::Synced).system("cannot write the networks")?;
-    Ok(known)
+    Ok((known, icc_changed))
 }
 
 /// Gives the default network IPv6, or takes it away: as the engine's settings have it, in the subnet of an earlier run unless they name one.

@@ -38,7 +38,9 @@ impl Engine {
         let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
         let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
         live.iter().for_each(|r| self.take_up_ports(r));
+        self.note_links();
         self.networks.reconcile(&live)?;
+        self.follow_links(None);
         self.watch_rules();
         self.remove_leftovers();
         self.user_spaces.ranges().sweep();

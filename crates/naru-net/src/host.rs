@@ -4,6 +4,7 @@ mod attach;
 mod bridge;
 mod exposure;
 mod gate;
+mod links;
 mod on_link;
 mod ports;
 mod reconcile;
@@ -15,7 +16,7 @@ use crate::ipam::{self, InUse, Leases};
 use crate::nft::{BridgeRules, GateRules, Nft, Rules, STRANGERS};
 use crate::rtnl::Rtnl;
 use crate::spec::Addresses;
-use crate::{Endpoint, Error, Instance, Mac, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
+use crate::{Endpoint, Error, Instance, Link, Mac, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
 use naru_base::Id;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,7 @@ struct Firewall {
     nft: Nft,
     networks: BTreeMap<Id, BridgeRules>,
     ports: BTreeSet<Published>,
+    links: BTreeSet<Link>,
     gate: GateRules,
     close_forwarding: bool,
     /// The table has been made by this process.
@@ -80,8 +82,15 @@ impl HostNet {
         let close_forwarding = nft.has_chain(&instance.table(), STRANGERS).unwrap_or(false);
         let gate =
             GateRules { out: instance.gate(), way_in: instance.gate_in(), mark: instance.gate_mark(), into: None };
-        let firewall =
-            Firewall { nft, networks: BTreeMap::new(), ports: BTreeSet::new(), gate, close_forwarding, made: false };
+        let firewall = Firewall {
+            nft,
+            networks: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            links: BTreeSet::new(),
+            gate,
+            close_forwarding,
+            made: false,
+        };
         Ok(Self {
             instance,
             ipv6: sysctl::has_ipv6(),
@@ -196,6 +205,7 @@ impl HostNet {
         let rules = Rules {
             networks: firewall.networks.values().cloned().collect(),
             ports: firewall.ports.iter().cloned().collect(),
+            links: firewall.links.iter().cloned().collect(),
             gate: firewall.gate.clone(),
             close_forwarding: firewall.close_forwarding,
             ipv6: self.ipv6,

@@ -40,6 +40,6 @@ pub use mac::Mac;
 pub use netns::{Netns, NetnsSetup};
 pub use on_link::{IpvlanFlag, IpvlanMode, MacvlanMode};
 pub use pool::{Pooled, WarmPool};
-pub use spec::{Driver, Endpoint, EndpointRequest, NetworkSpec, Protocol, Published};
+pub use spec::{Driver, Endpoint, EndpointRequest, Link, NetworkSpec, Protocol, Published};
 pub use subnet::Subnet;
 pub use subnet6::Subnet6;

@@ -359,6 +359,19 @@ impl Protocol {
     }
 }
 
+/// A port of a container that another one may reach, although its network is without ICC; both addresses are of one family.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// Who may.
+    pub from: IpAddr,
+    /// The container with the port.
+    pub to: IpAddr,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
 /// A port of the host that leads to a port of a container, of the same family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Published {

@@ -87,6 +87,7 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         default_userns: settings.default_userns,
         userns_ids: settings.userns_ids,
         default_ipv6: settings.default_ipv6.clone(),
+        default_icc: settings.default_icc,
         selinux: settings.selinux,
         log: settings.log.clone(),
         disk_budget: settings.disk_budget.clone(),

@@ -43,6 +43,7 @@ Options:
       --help                        Print this
   -H, --host list                   Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (default unix:///run/naru/naru.sock)
       --default-userns-mode string  User namespaces of containers that don't say: auto for one each, host for none (default auto)
+      --icc                         Let containers on the default network talk to each other (default true)
       --image-policy string         What of device nodes and of set-id bits with file capabilities is taken out of images from
                                     elsewhere: devices=keep|strip|refuse,setuid=keep|strip|refuse (default: all is kept)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
@@ -76,6 +77,7 @@ pub(crate) struct Settings {
     pub registry_rules: Vec<RegistryRule>,
     pub registry_certs: Option<PathBuf>,
     pub default_ipv6: DefaultIpv6,
+    pub default_icc: bool,
     pub log: LogSettings,
     pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
@@ -105,6 +107,7 @@ struct File {
     registries: Option<Vec<RegistryRule>>,
     registry_certs: Option<PathBuf>,
     ipv6: Option<bool>,
+    icc: Option<bool>,
     fixed_cidr_v6: Option<String>,
     log_driver: Option<String>,
     log_opts: Option<BTreeMap<String, String>>,
@@ -167,6 +170,7 @@ impl Settings {
                 }
                 "--block-registry" => rule(&mut own.registries, &value()?).blocked = true,
                 "--registry-certs" => own.registry_certs = Some(value()?.into()),
+                "--icc" => own.icc = Some(inline.as_deref().is_none_or(|v| v != "false")),
                 "--ipv6" => own.ipv6 = Some(inline.as_deref().is_none_or(|v| v != "false")),
                 "--fixed-cidr-v6" => own.fixed_cidr_v6 = Some(value()?),
                 "--log-driver" => own.log_driver = Some(value()?),
@@ -212,6 +216,7 @@ impl Settings {
                 enabled: own.ipv6.or(file.ipv6).unwrap_or_default(),
                 subnet: own.fixed_cidr_v6.or(file.fixed_cidr_v6).filter(|s| !s.is_empty()),
             },
+            default_icc: own.icc.or(file.icc).unwrap_or(true),
             log: log(own.log_driver.or(file.log_driver), own.log_opts, file.log_opts)?,
             metrics_addr: own.metrics_addr.or(file.metrics_addr),
             search_index: own.search_index.or(file.search_index),

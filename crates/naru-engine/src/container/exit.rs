@@ -113,6 +113,7 @@ impl Engine {
         self.exit_event(container, record.exit_code, lasted);
         self.unmount_events(container);
         // Before anyone is told: whoever hears of the end may remove the network at once.
+        self.follow_links(Some(&container.id));
         let left = self.release_sandbox(container);
         container.set_lease(None);
         // Asked before: who restarts or removes it, and hears of the end, has its own mind about that.

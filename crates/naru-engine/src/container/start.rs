@@ -86,6 +86,7 @@ impl Engine {
             Ok(started) => started,
             Err(failure) => {
                 if let Some(sandbox) = sandbox {
+                    self.follow_links(Some(&container.id));
                     self.networks.release(&container.id, sandbox);
                 }
                 return Err(failure);
@@ -105,6 +106,9 @@ impl Engine {
     ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
         let mut ports = self.open_ports(container, sandbox).await?;
         self.write_files(container, sandbox)?;
+        if let Some(sandbox) = sandbox {
+            self.apply_links(Some((container, sandbox)), None)?;
+        }
         self.take_mounted(container, container.id.to_string()).await?;
         let (mut plan, joined) = self.plan(container, sandbox, user)?;
         let place = Place { path: plan.cgroup.path.clone(), scope: plan.cgroup.scope.clone() };

@@ -115,6 +115,7 @@ impl Engine {
             return Ok(());
         }
         self.networks.remove_name(network, &container.id);
+        self.follow_links(None);
         let done = crate::image::blocking(move || engine.networks.host.disconnect(&netns, &gone)).await;
         if let Err(error) = done {
             container.change_sandbox(|s| s.attached.insert(name, endpoint));
@@ -131,6 +132,7 @@ impl Engine {
     async fn network_changed(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         let Some(sandbox) = container.sandbox() else { return Ok(()) };
         self.move_ports(container, &sandbox).await?;
+        self.follow_links(None);
         let (engine, changed) = (Arc::clone(self), Arc::clone(container));
         crate::image::blocking(move || {
             let record = changed.read(Clone::clone);

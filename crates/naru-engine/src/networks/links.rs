@@ -20,7 +20,7 @@ pub(crate) struct LiveLink {
 }
 
 /// `name[:alias]`, with or without slashes.
-fn parse(text: &str) -> (&str, &str) {
+pub(super) fn parse(text: &str) -> (&str, &str) {
     let (name, alias) = text.split_once(':').unwrap_or((text, text));
     (name.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
 }

@@ -128,6 +128,7 @@ impl HostNet {
         firewall.gate.into = None;
         firewall.networks.clear();
         firewall.ports.clear();
+        firewall.links.clear();
         firewall.made = false;
         firewall.nft.delete_table(&self.instance.table())?;
         removed.failures.into_iter().next().map_or(Ok(()), |text| Err(naru_base::Error::system(text)))

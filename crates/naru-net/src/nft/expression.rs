@@ -7,13 +7,17 @@ use std::net::IpAddr;
 /// A register: 1 to 4 are of 16 bytes, 8 to 23 of 4 bytes in the same memory (so 8 is the start of 1, 9 follows).
 type Register = u32;
 
-/// The first register, and the second and third 4-byte parts of it.
+/// The first register, and the second to fourth 4-byte parts of it.
 const FIRST: Register = 1;
 const FIRST_4: Register = 9;
 const FIRST_8: Register = 10;
+const FIRST_12: Register = 11;
 /// The second register of 16 bytes, behind the first; its second 4-byte part.
 const SECOND: Register = 2;
 const SECOND_4: Register = 13;
+/// The third one; its second 4-byte part.
+const THIRD: Register = 3;
+const THIRD_4: Register = 17;
 /// The verdict register.
 const VERDICT: Register = 0;
 
@@ -79,6 +83,14 @@ const NEW: u32 = 0b1000;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const UDP: u8 = 17;
+/// `NFT_FIB_RESULT_*`, `NFTA_FIB_F_*` (linux/netfilter/nf_tables.h).
+const OUTPUT_INDEX: u32 = 1;
+const ADDRESS_TYPE: u32 = 3;
+const BY_SOURCE: u32 = 1;
+const BY_DESTINATION: u32 = 2;
+const BY_INPUT: u32 = 8;
+/// `RTN_LOCAL`.
+const LOCAL: u32 = 2;
 
 #[derive(Debug, Clone)]
 struct Expression {
@@ -227,6 +239,19 @@ impl Rule {
             .lookup(set, false)
     }
 
+    /// (source address, destination address, protocol, destination port) is in the set.
+    pub fn flow_in(self, family: Family, set: &str) -> Self {
+        let (length, to, protocol, port) = match family {
+            Family::V4 => (4, FIRST_4, FIRST_8, FIRST_12),
+            Family::V6 => (16, SECOND, THIRD, THIRD_4),
+        };
+        self.payload(1, End::Source.offset(family), length, FIRST)
+            .payload(1, End::Destination.offset(family), length, to)
+            .meta(Meta::TransportProtocol, protocol)
+            .payload(2, 2, 2, port)
+            .lookup(set, false)
+    }
+
     /// The address is a loopback one: in 127.0.0.0/8, or ::1.
     pub fn loopback(self, family: Family, end: End) -> Self {
         let at = end.offset(family);
@@ -269,14 +294,27 @@ impl Rule {
 
     /// The destination address is one of the host's (`fib daddr type local`).
     pub fn destined_here(self) -> Self {
-        const ADDRESS_TYPE: u32 = 3;
-        const BY_DESTINATION: u32 = 2;
-        const LOCAL: u32 = 2;
-        self.with(
-            "fib",
-            vec![(1, Value::Number(FIRST)), (2, Value::Number(ADDRESS_TYPE)), (3, Value::Number(BY_DESTINATION))],
-        )
-        .compare(Compare::Equal, LOCAL.to_ne_bytes().to_vec())
+        self.route(ADDRESS_TYPE, BY_DESTINATION).compare(Compare::Equal, LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// The destination address is none of the interface that the packet came in by (`fib daddr . iif type != local`).
+    pub fn destined_beyond_interface(self) -> Self {
+        self.route(ADDRESS_TYPE, BY_DESTINATION | BY_INPUT).compare(Compare::Different, LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// What the packet's source is behind is not the interface that it came in by (`fib saddr . iif oif missing`).
+    pub fn source_is_elsewhere(self) -> Self {
+        self.route(OUTPUT_INDEX, BY_SOURCE | BY_INPUT).compare(Compare::Equal, vec![0; 4])
+    }
+
+    /// What the routes say (`NFT_FIB_RESULT_*`) about the packet (`NFTA_FIB_F_*`).
+    fn route(self, result: u32, about: u32) -> Self {
+        self.with("fib", vec![(1, Value::Number(FIRST)), (2, Value::Number(result)), (3, Value::Number(about))])
+    }
+
+    /// The packet has no IPv6 source address yet.
+    pub fn no_source6(self) -> Self {
+        self.payload(1, End::Source.offset(Family::V6), 16, FIRST).compare(Compare::Equal, vec![0; 16])
     }
 
     /// (address, protocol, port) of the destination is in the set.

@@ -1,14 +1,16 @@
 //! An engine's table: a fixed set of rules over sets and maps, so that a network or a published port is an element.
 //!
 //! ```text
-//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`); out of the gate: marked
+//! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`); out of the gate: marked;
+//!                                   an IPv6 source that isn't behind the bridge it came by is dropped (rp_filter does it for IPv4)
+//! to-host      input, filter        out of an internal network: the host at its address there, and at no other
 //! publish      prerouting, nat      what comes out of a bridge or out of the gate: to-container
 //! publish-host output, nat          the host's own connections: to-container
 //! to-container                      destination of published ports, by (address, protocol, port), then by (protocol, port)
 //! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address; IPv6 by the bridge it comes from
 //! forward      forward, filter      from-bridge, to-bridge, strangers; the gate's mark is taken off
 //! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
-//! between                           same network with ICC, or a published port; all else is dropped
+//! between                           same network with ICC, a link, or a published port; all else is dropped
 //! to-bridge                         answers and published ports; all else is dropped
 //! strangers                         answers, other bridges; all else is dropped (only when the engine turned forwarding on)
 //! ```
@@ -26,7 +28,7 @@
 use super::Nft;
 use super::expression::{End, Interface, Rule, Verdict};
 use super::transaction::{Element, Family, Hook, Set, Transaction, Type};
-use crate::{Published, Result, Subnet};
+use crate::{Link, Published, Result, Subnet};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,6 +45,7 @@ const GUARD: Hook = Hook { kind: "filter", number: PREROUTING, priority: -310 };
 const PUBLISH: Hook = Hook { kind: "nat", number: PREROUTING, priority: -99 };
 const PUBLISH_HOST: Hook = Hook { kind: "nat", number: OUTPUT, priority: -99 };
 const MASQUERADE: Hook = Hook { kind: "nat", number: POSTROUTING, priority: 101 };
+const TO_HOST: Hook = Hook { kind: "filter", number: INPUT, priority: 1 };
 const FORWARD_FILTER: Hook = Hook { kind: "filter", number: FORWARD, priority: 1 };
 
 /// Behind every filter of the host (0, firewalld's 10, security 50, nat 100): what comes here has been let in.
@@ -89,15 +92,22 @@ const PORTS6: Set = Set {
 const PORTS6_ANY: Set =
     Set { name: "ports6-any", key: PORTS_ANY.key, data: Some(&[Type::Ipv6, Type::Port]), interval: false };
 
+/// Links between containers of a network without ICC.
+const LINKS: Set =
+    Set { name: "links", key: &[Type::Ipv4, Type::Ipv4, Type::Protocol, Type::Port], data: None, interval: false };
+const LINKS6: Set =
+    Set { name: "links6", key: &[Type::Ipv6, Type::Ipv6, Type::Protocol, Type::Port], data: None, interval: false };
+
 /// The sets of one family.
 struct Maps {
     by_address: Set,
     by_port: Set,
     selves: Set,
+    links: Set,
 }
 
-const MAPS: Maps = Maps { by_address: PORTS, by_port: PORTS_ANY, selves: SELVES };
-const MAPS6: Maps = Maps { by_address: PORTS6, by_port: PORTS6_ANY, selves: SELVES6 };
+const MAPS: Maps = Maps { by_address: PORTS, by_port: PORTS_ANY, selves: SELVES, links: LINKS };
+const MAPS6: Maps = Maps { by_address: PORTS6, by_port: PORTS6_ANY, selves: SELVES6, links: LINKS6 };
 
 fn maps(family: Family) -> &'static Maps {
     match family {
@@ -143,6 +153,8 @@ pub struct Rules {
     pub networks: Vec<BridgeRules>,
     /// The published ports.
     pub ports: Vec<Published>,
+    /// What may pass between containers of a network without ICC.
+    pub links: Vec<Link>,
     /// The gate.
     pub gate: GateRules,
     /// Drop forwarded packets that have nothing to do with our bridges: for a host that forwarded nothing before the engine
@@ -172,7 +184,9 @@ impl Nft {
             transaction.add_set(set);
         }
         for maps in [&MAPS, &MAPS6] {
-            [&maps.selves, &maps.by_address, &maps.by_port].iter().for_each(|set| transaction.add_set(set));
+            [&maps.selves, &maps.by_address, &maps.by_port, &maps.links]
+                .iter()
+                .for_each(|set| transaction.add_set(set));
         }
         add_chains(&mut transaction, rules.close_forwarding);
         add_rules(&mut transaction, rules);
@@ -188,6 +202,22 @@ impl Nft {
             network_elements(network).iter().for_each(|(set, e)| transaction.add_elements(set, e));
         }
         add_ports(&mut transaction, &rules.ports);
+        for family in Family::BOTH {
+            transaction.add_elements(maps(family).links.name, &link_elements(family, &rules.links));
+        }
+        transaction.commit(self)
+    }
+
+    /// Lets other links through, all or none.
+    ///
+    /// # Errors
+    /// `ENOENT` when somebody has deleted the table.
+    pub fn change_links(&mut self, table: &str, gone: &[Link], new: &[Link]) -> Result<()> {
+        let mut transaction = Transaction::new(table);
+        for family in Family::BOTH {
+            transaction.delete_elements(maps(family).links.name, &link_elements(family, gone));
+            transaction.add_elements(maps(family).links.name, &link_elements(family, new));
+        }
         transaction.commit(self)
     }
 
@@ -263,6 +293,7 @@ fn add_chains(transaction: &mut Transaction<'_>, close_forwarding: bool) {
         ("publish", PUBLISH),
         ("publish-host", PUBLISH_HOST),
         ("masquerade", MASQUERADE),
+        ("to-host", TO_HOST),
         ("forward", FORWARD_FILTER),
     ];
     base.into_iter().for_each(|(name, hook)| transaction.add_chain(name, Some(hook)));
@@ -348,6 +379,14 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(Family::V4, End::Destination).verdict(Drop)),
         // Somebody else's mark stays.
         ("guard", Rule::new().interface_is(Input, gate).marked(0).mark(all.gate.mark)),
+        ("guard", Rule::new().ipv6().link_local6(End::Source).verdict(Accept)),
+        ("guard", Rule::new().ipv6().no_source6().verdict(Accept)),
+        ("guard", Rule::new().interface_in(Input, bridges).ipv6().source_is_elsewhere().verdict(Drop)),
+        ("to-host", Rule::new().established().verdict(Accept)),
+        (
+            "to-host",
+            Rule::new().interface_in(Input, INTERNAL.name).destined_here().destined_beyond_interface().verdict(Drop),
+        ),
         ("publish", Rule::new().interface_in(Input, bridges).verdict(Jump("to-container"))),
         ("publish", Rule::new().interface_is(Input, gate).verdict(Jump("to-container"))),
         // No kernel routes from ::1 to elsewhere: who holds the port answers there.
@@ -393,6 +432,8 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("from-bridge", Rule::new().interface_in(Input, INTERNAL.name).verdict(Drop)),
         ("from-bridge", Rule::new().verdict(Accept)),
         ("between", Rule::new().interfaces_in(TALKING.name).verdict(Accept)),
+        ("between", Rule::new().ipv4().flow_in(Family::V4, LINKS.name).verdict(Accept)),
+        ("between", Rule::new().ipv6().flow_in(Family::V6, LINKS6.name).verdict(Accept)),
         ("between", Rule::new().interface_not_in(Input, INTERNAL.name).published().verdict(Accept)),
         ("between", Rule::new().verdict(Drop)),
         ("to-bridge", Rule::new().established().verdict(Accept)),
@@ -461,6 +502,12 @@ fn port_elements(family: Family, ports: &[Published]) -> [(&'static str, Vec<Ele
         }
     }
     [(maps(family).by_address.name, exact), (maps(family).by_port.name, any)]
+}
+
+fn link_elements(family: Family, links: &[Link]) -> Vec<Element> {
+    let own = links.iter().filter(|l| Family::of(l.to) == family);
+    let key = |l: &Link| [octets(l.from), octets(l.to), vec![l.protocol.number(), 0, 0, 0], padded(l.port).to_vec()];
+    own.map(|l| element(key(l).concat())).collect()
 }
 
 /// A port in network byte order, filled up to 4 bytes.

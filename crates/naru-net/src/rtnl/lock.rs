@@ -13,6 +13,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
+const BRPORT_ISOLATED: u16 = 33;
 const BRPORT_LOCKED: u16 = 39;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
@@ -44,13 +45,25 @@ impl Rtnl {
     /// # Errors
     /// `ENODEV` when it is gone.
     pub fn lock_port(&mut self, name: &str, locked: bool) -> Result<()> {
+        self.set_port("lock bridge port", name, BRPORT_LOCKED, locked)
+    }
+
+    /// Keeps a bridge port from talking to other such ports, or lets it again.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone.
+    pub fn isolate_port(&mut self, name: &str, isolated: bool) -> Result<()> {
+        self.set_port("isolate bridge port", name, BRPORT_ISOLATED, isolated)
+    }
+
+    fn set_port(&mut self, operation: &'static str, name: &str, setting: u16, value: bool) -> Result<()> {
         let mut batch = Batch::new();
         // `struct ifinfomsg` of an interface that goes by its name.
-        batch.push("lock bridge port", RTM_NEWLINK, ACK, &[0; 16], |a| {
+        batch.push(operation, RTM_NEWLINK, ACK, &[0; 16], |a| {
             a.text(IFLA_IFNAME, name);
             a.nest(IFLA_LINKINFO, |a| {
                 a.text(INFO_SLAVE_KIND, "bridge");
-                a.nest(INFO_SLAVE_DATA, |a| a.u8(BRPORT_LOCKED, u8::from(locked)));
+                a.nest(INFO_SLAVE_DATA, |a| a.u8(setting, u8::from(value)));
             });
         });
         self.send(batch).map_err(|e| e.about(name))
