@@ -301,13 +301,24 @@ fn a_foreign_ipv6_source_does_not_get_out() -> Result<()> {
                  nft add rule inet seen in iifname pier1 ip6 saddr 2001:db8:5::/64 counter; \
                  nft add rule inet seen in iifname pier1 ip6 saddr fd93:13::/64 icmpv6 type echo-request counter";
     on_host(&engine, count)?;
-    cli.ok(["exec", "liar", "ip", "-6", "addr", "add", "2001:db8:5::7/128", "dev", "eth0"])?;
-    let ask = |source: &str| cli.run(["exec", "liar", "ping", "-6", "-c", "2", "-W", "1", "-I", source, "fd93:13::1"]);
+    let ask = || cli.run(["exec", "liar", "ping", "-6", "-c", "1", "-W", "1", "fd93:13::1"]);
     eventually("the true source to be heard", || {
-        ask("eth0")?;
+        ask()?;
         on_host(&engine, "nft list table inet seen | grep echo-request | grep -q 'packets [1-9]'")
     })?;
-    ask("2001:db8:5::7")?;
+    // Another one, and no other; what it sends is counted where it is sent.
+    let other = "nft add table inet sent; nft add chain inet sent out '{ type filter hook output priority 0; }'; \
+                 nft add rule inet sent out ip6 saddr 2001:db8:5::/64 icmpv6 type echo-request counter; \
+                 ip -6 addr flush dev eth0 scope global; ip -6 addr add 2001:db8:5::7/128 dev eth0 nodad; \
+                 ip -6 route add fd93:13::/64 dev eth0";
+    ensure!(in_namespace(&engine, "liar", other)?, "give it another source");
+    eventually("the foreign source to be sent", || {
+        ask()?;
+        let sent = in_namespace(&engine, "liar", "nft list table inet sent | grep -q 'packets [1-9]'")?;
+        ensure!(sent, "not yet");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ask()?;
     let seen = on_host(&engine, "nft list table inet seen | grep 2001:db8:5::")?;
     ensure!(seen.contains("packets 0 "), "a foreign source got out: {seen}");
     cli.ok(["rm", "-f", "liar"])?;
