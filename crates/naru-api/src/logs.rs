@@ -7,7 +7,7 @@ use crate::streams::{STDERR, STDOUT, SYSTEM_ERROR, push_frame};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use naru_base::{Error, Result};
-use naru_engine::types::{LogLine, LogOptions};
+use naru_engine::types::{LogLine, LogOptions, LogPosition};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -23,15 +23,33 @@ pub(crate) async fn logs(call: Call) -> Result<Reply> {
         tail: call.query.text("tail").parse().ok(),
         since: call.query.time("since")?,
         until: call.query.time("until")?,
+        after: match call.query.text("after") {
+            "" => None,
+            text => Some(text.parse::<LogPosition>()?),
+        },
+        // Naru's own: a client that can come back is told where it is.
+        marks: call.query.flag("positions"),
     };
     if !options.stdout && !options.stderr {
         return Err(Error::invalid("must specify at least one of 'stdout' or 'stderr'"));
     }
     let (tty, lines) = call.engine.logs(&call.name, options)?;
-    let format =
-        Format { framed: !tty, timestamps: call.query.flag("timestamps"), details: call.query.flag("details") };
-    Ok(Reply::stream(call.stream_type(tty), pieces(lines, format)))
+    let id = call.engine.find_container(&call.name)?;
+    let positions = call.query.flag("positions");
+    let format = Format {
+        framed: !tty || positions,
+        timestamps: call.query.flag("timestamps"),
+        details: call.query.flag("details"),
+        positions,
+    };
+    let kind = if positions { POSITIONED } else { call.stream_type(tty) };
+    Ok(Reply::stream(kind, pieces(lines, format)).with_header("naru-container", id.as_str()))
 }
+
+/// The type of a stream with positions: docker's frames, and after some lines one of stream [`POSITION`].
+const POSITIONED: &str = "application/vnd.naru.positioned-stream";
+/// Its frames tell where the last line before them is; what `after` takes.
+const POSITION: u8 = 4;
 
 /// How lines are written.
 struct Format {
@@ -39,6 +57,8 @@ struct Format {
     timestamps: bool,
     /// With the attributes that each line has.
     details: bool,
+    /// And where the last one is.
+    positions: bool,
 }
 
 /// What `--log-opt labels=…,env=…` chose, as `key=value` with commas, in order of the keys, and a space.
@@ -69,13 +89,16 @@ fn pieces(lines: mpsc::Receiver<Result<LogLine>>, format: Format) -> Pieces {
         let mut line = lines.recv().await?;
         loop {
             format.push(&mut out, &line);
-            if out.len() >= BATCH {
+            if out.len() >= BATCH || line.is_err() {
                 break;
             }
             match lines.try_recv() {
                 Ok(next) => line = next,
                 Err(_) => break,
             }
+        }
+        if let (true, Ok(line)) = (format.positions, &line) {
+            push_frame(&mut out, POSITION, &[line.position.to_string().as_bytes()]);
         }
         Some((Ok::<Bytes, std::io::Error>(out.freeze()), (lines, format)))
     };
@@ -85,6 +108,7 @@ fn pieces(lines: mpsc::Receiver<Result<LogLine>>, format: Format) -> Pieces {
 impl Format {
     fn push(&self, out: &mut BytesMut, line: &Result<LogLine>) {
         match line {
+            Ok(line) if line.mark => {}
             Ok(line) => {
                 let time = if self.timestamps { format!("{} ", rfc3339_fixed(line.time)) } else { String::new() };
                 let stream = if line.stderr { STDERR } else { STDOUT };
@@ -120,6 +144,8 @@ mod tests {
             time: 1_700_000_000_000_000_005,
             text: text.as_bytes().to_vec(),
             attributes: BTreeMap::new(),
+            position: LogPosition::default(),
+            mark: false,
         })
     }
 
@@ -135,7 +161,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn lines_are_framed_or_raw() {
-        let format = |framed, timestamps, details| Format { framed, timestamps, details };
+        let format = |framed, timestamps, details| Format { framed, timestamps, details, positions: false };
         let mut attributed = line(false, "a\n");
         if let Ok(line) = &mut attributed {
             line.attributes.insert("k".into(), "v".into());
@@ -146,6 +172,11 @@ mod tests {
         assert_eq!(
             written(format(false, true, true), vec![attributed]).await,
             b"2023-11-14T22:13:20.000000005Z k=v a\n"
+        );
+        let positioned = Format { framed: true, timestamps: false, details: false, positions: true };
+        assert_eq!(
+            written(positioned, two()).await,
+            b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b\x04\0\0\0\0\0\0\x050-0-0"
         );
         let failed = written(format(true, false, false), vec![Err(Error::system("x"))]).await;
         assert_eq!(failed, b"\x03\0\0\0\0\0\0\x17Error grabbing logs: x\n");

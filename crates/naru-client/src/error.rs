@@ -65,6 +65,11 @@ impl Error {
         matches!(self, Self::Connect { .. })
     }
 
+    /// Whether the engine went away, or isn't there: another one may answer.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Io { .. })
+    }
+
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }

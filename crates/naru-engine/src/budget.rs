@@ -70,13 +70,17 @@ impl ImageUse {
 }
 
 impl Engine {
-    /// Looks after the budget from now on, if there is one.
+    /// Looks after the budget that there is now from now on, and no more after another.
     pub(crate) fn keep_budget(self: &Arc<Self>) {
-        if self.config.disk_budget.is_none() {
+        let mut keeper = crate::lock(&self.budget_keeper);
+        if let Some(before) = keeper.take() {
+            before.abort();
+        }
+        if self.live().disk_budget.is_none() {
             return;
         }
         let engine = Arc::downgrade(self);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 let Some(strong) = engine.upgrade() else { return };
                 if let Err(error) = crate::image::blocking(move || strong.apply_budget()).await {
@@ -85,10 +89,12 @@ impl Engine {
                 tokio::time::sleep(EVERY).await;
             }
         });
+        *keeper = Some(task.abort_handle());
     }
 
     fn apply_budget(&self) -> Result<()> {
-        let Some(budget) = &self.config.disk_budget else { return Ok(()) };
+        let live = self.live();
+        let Some(budget) = &live.disk_budget else { return Ok(()) };
         let mut images = self.images(true, &Filters::new())?;
         let known: Vec<Digest> = images.iter().map(|image| image.id.clone()).collect();
         self.image_use.save(&self.config.data_root, &known)?;

@@ -52,6 +52,7 @@ impl Engine {
         let uname = rustix::system::uname();
         let (pretty, version) = distribution();
         let cgroup_version = Hierarchies::host().map_or(2, Hierarchies::version);
+        let live = self.live();
         SystemInfo {
             id: self.id.clone(),
             containers: states.len(),
@@ -71,10 +72,11 @@ impl Engine {
             data_root: self.config.data_root.clone(),
             warnings: missing_limits(self.limit_support(), cgroup_version),
             backing_filesystem: filesystem(&self.config.data_root).to_owned(),
-            debug: self.config.debug,
+            debug: live.debug,
+            labels: live.labels.clone(),
             event_listeners: self.events.listeners(),
-            insecure_registries: self.config.insecure_registries.clone(),
-            registry_mirrors: self.config.registry_mirrors.clone(),
+            insecure_registries: live.insecure_registries.clone(),
+            registry_mirrors: live.registry_mirrors.clone(),
             user_namespaces: self.isolates_users(),
             apparmor: self.apparmor.is_active(),
             selinux: self.selinux.is_active(),

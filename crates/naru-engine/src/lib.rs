@@ -21,6 +21,7 @@ mod firewall;
 mod id_ranges;
 mod image;
 mod info;
+mod live;
 mod log_config;
 mod monitor_link;
 mod networks;
@@ -48,6 +49,7 @@ pub use disk::{DiskUsage, DiskUsageOf};
 pub use exec::ExecTicket;
 pub use exposed::{Exposed, ExposedAt};
 pub use id_ranges::parse_ids;
+pub use live::LiveSettings;
 pub use log_config::check_log;
 pub use naru_registry::Rule as RegistryRule;
 pub use naru_store::ImagePolicy;
@@ -62,7 +64,7 @@ use naru_net::Instance;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The log drivers that there are.
 pub fn log_drivers() -> Vec<&'static str> {
@@ -81,20 +83,14 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// What a reboot removes.
     pub exec_root: PathBuf,
-    /// Tells more.
-    pub debug: bool,
-    /// Registries spoken to without TLS.
-    pub insecure_registries: Vec<String>,
-    /// Mirrors of the hub.
-    pub registry_mirrors: Vec<String>,
+    /// What can be changed while it runs.
+    pub live: LiveSettings,
     /// Who makes the containers' groups; `None` for whoever should on this host.
     pub cgroup_driver: Option<CgroupDriver>,
     /// The cgroup of all containers that don't say, without `/` at its ends, or for systemd a slice; `None` for the driver's default.
     pub cgroup_parent: Option<String>,
     /// Where CDI specifications are, the most important place last.
     pub cdi_spec_dirs: Vec<PathBuf>,
-    /// Mirrors and blocks by the beginning of an image's name.
-    pub registry_rules: Vec<RegistryRule>,
     /// Folder with certificates by registry; `None` for docker's.
     pub registry_certs: Option<PathBuf>,
     /// Where images are searched for; `None` for the hub's index.
@@ -111,8 +107,6 @@ pub struct EngineConfig {
     pub selinux: bool,
     /// Log driver of containers that don't say, and its options.
     pub log: types::LogSettings,
-    /// How much images may take; `None` for all that they need.
-    pub disk_budget: Option<DiskBudget>,
     /// What may be in layers from elsewhere.
     pub image_policy: ImagePolicy,
 }
@@ -149,6 +143,8 @@ pub struct Engine {
     pub(crate) boot_id: String,
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) config: EngineConfig,
+    live: RwLock<Arc<LiveSettings>>,
+    budget_keeper: Mutex<Option<tokio::task::AbortHandle>>,
     pub(crate) containers: Table,
     pub(crate) records: Records<Record>,
     pub(crate) execs: exec::Execs,
@@ -192,21 +188,8 @@ impl Engine {
                 Err(error) => tracing::warn!(container = id, "its record can't be read: {error}"),
             }
         }
-        let mut registry = naru_registry::Config {
-            mirrors: config.registry_mirrors.clone(),
-            insecure: config.insecure_registries.clone(),
-            rules: config.registry_rules.clone(),
-            proxies: naru_registry::Proxies::from_env(),
-            ..naru_registry::Config::default()
-        };
-        registry.insecure.extend(config.registry_rules.iter().filter(|r| r.insecure).map(|r| r.registry().to_owned()));
-        if let Some(folder) = &config.registry_certs {
-            registry.certs_dir.clone_from(folder);
-        }
-        if let Some(index) = &config.index {
-            registry.index.clone_from(index);
-        }
-        let images = image::Images::open(&config.data_root, config.image_policy, naru_registry::Client::new(registry))?;
+        let registry = config.live.registry(config.registry_certs.as_ref(), config.index.as_ref());
+        let images = image::Images::open(&config.data_root, config.image_policy, registry)?;
         let name_servers = info::host_resolver().ipv4_servers();
         let id = engine_id(&config.data_root)?;
         let networks = networks::Networks::open(networks::NetworksConfig {
@@ -237,6 +220,8 @@ impl Engine {
             user_spaces: user_spaces::UserSpaces::new(&config),
             apparmor: apparmor::AppArmor::set_up(&config.exec_root),
             selinux: selinux::Selinux::set_up(config.selinux),
+            live: RwLock::new(Arc::new(config.live.clone())),
+            budget_keeper: Mutex::default(),
             config,
         }))
     }

@@ -97,6 +97,8 @@ pub struct SystemInfo {
     pub backing_filesystem: String,
     /// Debug mode.
     pub debug: bool,
+    /// `KEY=VALUE`, of the settings.
+    pub labels: Vec<String>,
     /// Subscribers of events.
     pub event_listeners: usize,
     /// Registries spoken to without TLS.

@@ -25,5 +25,5 @@ pub use entry::{Entry, Partial, Stream};
 pub use last::last_entry;
 pub use lines::LINE_LIMIT;
 pub use options::{Choice, LogConfig, parse};
-pub use reader::Reader;
+pub use reader::{Position, Reader};
 pub use writer::{Log, Lost};

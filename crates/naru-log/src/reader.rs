@@ -17,6 +17,37 @@ const CHUNK: usize = 64 << 10;
 /// How often the list of files is looked at anew because there was a rotation meanwhile.
 const TRIES: usize = 5;
 
+/// Where a record is: what a reader that comes later goes on after. As text: the file's inode, the offset and the time, with `-` between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Of the file, also when it was compressed since.
+    inode: u64,
+    /// Bytes before the record in the (uncompressed) file.
+    offset: u64,
+    /// The record's, by which it is known again: a number of an inode may have become another file's.
+    time: i64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}-{}", self.inode, self.offset, self.time)
+    }
+}
+
+impl std::str::FromStr for Position {
+    type Err = naru_base::Error;
+
+    fn from_str(text: &str) -> naru_base::Result<Self> {
+        let mut parts = text.splitn(3, '-');
+        let mut next = || parts.next().unwrap_or_default();
+        let (inode, offset, time) = (next().parse(), next().parse(), next().parse());
+        match (inode, offset, time) {
+            (Ok(inode), Ok(offset), Ok(time)) => Ok(Self { inode, offset, time }),
+            _ => Err(naru_base::Error::invalid(format!("invalid position in a log: {text:?}"))),
+        }
+    }
+}
+
 /// A log at a place.
 #[derive(Debug)]
 pub struct Reader {
@@ -28,6 +59,10 @@ pub struct Reader {
     /// What has been read from the current file and not handed on.
     buffer: Vec<u8>,
     used: usize,
+    /// Where in the current file the buffer begins.
+    base: u64,
+    /// Of the record that was handed on last.
+    position: Position,
 }
 
 /// A file of the log.
@@ -62,7 +97,48 @@ impl Reader {
     pub fn new(driver: &'static dyn Driver, path: impl Into<PathBuf>) -> std::io::Result<Self> {
         let path = path.into();
         let next = list(&path)?;
-        Ok(Self { driver, path, current: None, next, buffer: Vec::new(), used: 0 })
+        let (buffer, position) = (Vec::new(), Position::default());
+        Ok(Self { driver, path, current: None, next, buffer, used: 0, base: 0, position })
+    }
+
+    /// Behind a record that another reader has handed on; at the beginning when that is no longer there.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn after(driver: &'static dyn Driver, path: impl Into<PathBuf>, position: Position) -> std::io::Result<Self> {
+        let path = path.into();
+        // Since a file was compressed or removed, newer ones may have its number: each is tried.
+        for nth in 0.. {
+            let mut reader = Self::new(driver, path.clone())?;
+            let own = (0..reader.next.len()).rev().filter(|at| reader.next[*at].inode == position.inode).nth(nth);
+            let Some(own) = own else { break };
+            reader.next.drain(..own);
+            reader.advance()?;
+            reader.skip(position.offset)?;
+            if reader.next_entry()?.is_some() && reader.position == position {
+                return Ok(reader);
+            }
+        }
+        Self::new(driver, path)
+    }
+
+    /// Where the record is that was handed on last.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Goes so many bytes into the current file, of which nothing has been read.
+    fn skip(&mut self, bytes: u64) -> std::io::Result<()> {
+        match self.current.as_mut().map(|source| &mut source.content) {
+            Some(Content::Plain(file)) => drop(file.seek(SeekFrom::Start(bytes))?),
+            // What is damaged ends there, and the record isn't found.
+            Some(Content::Gz(decoder)) => {
+                let _ = std::io::copy(&mut decoder.take(bytes), &mut std::io::sink());
+            }
+            None => {}
+        }
+        self.base = bytes;
+        Ok(())
     }
 
     /// The next record, over rotations if there were some; `None` when there is none yet.
@@ -77,6 +153,8 @@ impl Reader {
             match self.driver.decode(&self.buffer[self.used..]) {
                 Step::Entry(entry, taken) => {
                     let entry = entry.into_owned();
+                    let inode = self.current.as_ref().map_or(0, |source| source.inode);
+                    self.position = Position { inode, offset: self.base + self.used as u64, time: entry.time };
                     self.used += taken;
                     return Ok(Some(entry));
                 }
@@ -102,6 +180,7 @@ impl Reader {
         self.current = None;
         self.buffer.clear();
         self.used = 0;
+        self.base = 0;
     }
 
     /// On to the next file.
@@ -117,6 +196,7 @@ impl Reader {
     fn fill(&mut self) -> std::io::Result<bool> {
         let Some(source) = &mut self.current else { return Ok(false) };
         self.buffer.drain(..self.used);
+        self.base += self.used as u64;
         self.used = 0;
         let old = self.buffer.len();
         self.buffer.resize(old + CHUNK, 0);
@@ -130,6 +210,7 @@ impl Reader {
                     if file.metadata()?.len() < at {
                         file.seek(SeekFrom::Start(0))?;
                         self.buffer.clear();
+                        self.base = 0;
                         return Ok(true);
                     }
                 }

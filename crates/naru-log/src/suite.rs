@@ -178,6 +178,50 @@ fn a_follower_misses_nothing_over_several_rotations_between_two_reads() {
 }
 
 #[test]
+fn a_later_reader_goes_on_where_another_stopped() {
+    for place in keeping() {
+        for compress in [false, true] {
+            let config = LogConfig { max_size: 300, max_files: 50, compress, ..place.config() };
+            let mut log = place.open(&config);
+            let mut position = None;
+            let mut read = Vec::new();
+            for n in 0..120 {
+                log.write(0, format!("a {}\nb {}\n", n % 3, n % 2).as_bytes());
+                if n % 7 == 0 {
+                    log.finish();
+                    // Each time another reader, which hands on all but the newest record.
+                    let mut reader = match position {
+                        Some(position) => Reader::after(place.driver, place.path(), position).unwrap(),
+                        None => place.reader(),
+                    };
+                    let mut entries = Vec::new();
+                    while let Some(entry) = reader.next_entry().unwrap() {
+                        entries.push((reader.position(), entry));
+                    }
+                    entries.pop();
+                    position = entries.last().map(|(position, _)| *position).or(position);
+                    let text = position.unwrap().to_string();
+                    assert_eq!(text.parse().ok(), position);
+                    read.extend(entries.into_iter().map(|(_, entry)| entry));
+                }
+            }
+            let all = place.entries();
+            assert_eq!(texts(&read), texts(&all[..read.len()]), "{:?} {compress}", place.driver);
+            assert!(read.len() > 200);
+            // A place that isn't there any more is the beginning.
+            let gone = "1-2-3".parse().unwrap();
+            let reread = drain(&mut Reader::after(place.driver, place.path(), gone).unwrap());
+            assert_eq!(texts(&reread), texts(&all));
+            for entry in std::fs::read_dir(&place.folder).unwrap() {
+                std::fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+        }
+    }
+    assert!("1-x-3".parse::<crate::Position>().is_err() && "".parse::<crate::Position>().is_err());
+    assert_eq!("1-2--3".parse::<crate::Position>().unwrap().to_string(), "1-2--3");
+}
+
+#[test]
 fn a_follower_whose_file_is_gone_goes_on_with_the_oldest() {
     for place in keeping() {
         let mut log = place.open(&LogConfig { max_size: 100, max_files: 2, ..place.config() });

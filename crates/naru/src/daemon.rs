@@ -9,7 +9,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 /// Runs it, and returns the exit code.
 pub(crate) fn main(args: &[OsString]) -> i32 {
@@ -20,11 +25,55 @@ pub(crate) fn main(args: &[OsString]) -> i32 {
     if settings.help {
         return print(HELP);
     }
-    let level = if settings.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
-    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
-    match run(&settings) {
+    let level = start_telling(settings.live.debug);
+    match run(&settings, Reload { args: args.to_vec(), level }) {
         Ok(()) => 0,
         Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+/// What is told may change while it runs.
+type Level = reload::Handle<LevelFilter, Registry>;
+
+fn level(debug: bool) -> LevelFilter {
+    if debug { LevelFilter::DEBUG } else { LevelFilter::INFO }
+}
+
+fn start_telling(debug: bool) -> Level {
+    let (filter, handle) = reload::Layer::new(level(debug));
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    handle
+}
+
+/// What reading the configuration again needs.
+struct Reload {
+    /// The command line, whose flags still come first.
+    args: Vec<OsString>,
+    level: Level,
+}
+
+impl Reload {
+    /// On each SIGHUP; what is wrong is told, and changes nothing.
+    async fn serve(self, mut hangup: Signal, engine: Arc<Engine>, started: Settings) {
+        while hangup.recv().await.is_some() {
+            let settings = match Settings::read(&self.args) {
+                Ok(settings) => settings,
+                Err(text) => {
+                    tracing::error!("the configuration is not reloaded, error: {text}");
+                    continue;
+                }
+            };
+            let fixed = started.fixed_changes(&settings);
+            if !fixed.is_empty() {
+                tracing::warn!("these settings hold when the engine is started again: {}", fixed.join(", "));
+            }
+            if let Err(error) = self.level.reload(level(settings.live.debug)) {
+                tracing::warn!("what is told stays: {error}");
+            }
+            engine.reload(settings.live);
+            tracing::info!("the configuration was reloaded");
+        }
     }
 }
 
@@ -40,7 +89,7 @@ fn print(text: &str) -> i32 {
     0
 }
 
-fn run(settings: &Settings) -> Result<()> {
+fn run(settings: &Settings, reload: Reload) -> Result<()> {
     // Held until the end: the second engine on these roots ends here, before it touches anything.
     let _lock = lock(&settings.data_root)?;
     let _pidfile = PidFile::write(&settings.exec_root, &settings.pidfile)?;
@@ -52,7 +101,7 @@ fn run(settings: &Settings) -> Result<()> {
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(serve(settings, spawner.control))
+    runtime.block_on(serve(settings, reload, spawner.control))
 }
 
 /// The engine may have as many files open as its hard limit says: a thousand ports are two thousand sockets while they are opened. The
@@ -66,7 +115,9 @@ fn raise_files() {
     }
 }
 
-async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
+async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<()> {
+    // From now on it ends nothing any more.
+    let hangup = signal(SignalKind::hangup())?;
     let mut listeners = Vec::new();
     for host in &settings.hosts {
         let bound = if host.starts_with("fd://") { naru_api::activated() } else { naru_api::bind(host) };
@@ -75,13 +126,10 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
     let config = EngineConfig {
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
-        debug: settings.debug,
+        live: settings.live.clone(),
         cgroup_driver: settings.cgroup_driver,
         cgroup_parent: settings.cgroup_parent.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
-        insecure_registries: settings.insecure_registries.clone(),
-        registry_mirrors: settings.registry_mirrors.clone(),
-        registry_rules: settings.registry_rules.clone(),
         registry_certs: settings.registry_certs.clone(),
         index: settings.search_index.clone(),
         default_userns: settings.default_userns,
@@ -90,7 +138,6 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
         default_icc: settings.default_icc,
         selinux: settings.selinux,
         log: settings.log.clone(),
-        disk_budget: settings.disk_budget.clone(),
         image_policy: settings.image_policy,
     };
     let engine = Engine::open(config, spawner)?;
@@ -98,6 +145,7 @@ async fn serve(settings: &Settings, spawner: OwnedFd) -> Result<()> {
     if let Some(address) = &settings.metrics_addr {
         tokio::spawn(naru_api::serve_metrics(engine.clone(), address).await?);
     }
+    tokio::spawn(reload.serve(hangup, engine.clone(), settings.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("serving on {}", settings.hosts.join(", "));
     naru_api::serve(engine.clone(), listeners, async move {

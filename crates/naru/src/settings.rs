@@ -4,6 +4,7 @@ use naru_engine::CgroupDriver;
 use naru_engine::DefaultIpv6;
 use naru_engine::DiskBudget;
 use naru_engine::ImagePolicy;
+use naru_engine::LiveSettings;
 use naru_engine::RegistryRule;
 use naru_engine::types::{LogSettings, UserMode};
 use serde::Deserialize;
@@ -48,8 +49,12 @@ Options:
                                     elsewhere: devices=keep|strip|refuse,setuid=keep|strip|refuse (default: all is kept)
       --insecure-registry list      Registry (host[:port] or network) that is spoken to without TLS
       --ipv6                        Give containers on the default network IPv6 addresses
+      --label list                  Label of the engine (KEY=VALUE), shown by info
       --log-driver string           Log driver of containers that don't say: json-file, local, none (default \"json-file\")
       --log-opt list                Option of that driver (KEY=VALUE)
+      --max-concurrent-downloads n  Layers that one pull fetches at once (default 3)
+      --max-concurrent-uploads n    Layers that one push sends at once (default 5)
+      --max-download-attempts n     How often a transfer is tried (default 5)
       --metrics-addr ADDRESS:PORT   Where Prometheus finds metrics (no address: nowhere)
   -p, --pidfile string              File for the engine's process id (default: naru.pid in the exec root)
       --registry-certs string       Folder with certificates by registry (default \"/etc/docker/certs.d\")
@@ -58,6 +63,9 @@ Options:
       --selinux-enabled             Containers have SELinux labels, where the host has SELinux
       --userns-ids FIRST-LAST       Ids of the host that containers may get in user namespaces, 65536 each (default: 1879048192-2147352575,
                                     without what /etc/subuid and /etc/subgid give to users)
+
+On SIGHUP the configuration file is read again; debug, labels, registries and mirrors, limits of transfers and the disk budget then hold at
+once. A file that is wrong is refused, and the old settings stay.
 ";
 
 /// The engine's settings.
@@ -68,20 +76,17 @@ pub(crate) struct Settings {
     pub data_root: PathBuf,
     pub exec_root: PathBuf,
     pub pidfile: PathBuf,
-    pub debug: bool,
+    /// What can be changed while the engine runs.
+    pub live: LiveSettings,
     pub cdi_spec_dirs: Vec<PathBuf>,
     pub cgroup_driver: Option<CgroupDriver>,
     pub cgroup_parent: Option<String>,
-    pub insecure_registries: Vec<String>,
-    pub registry_mirrors: Vec<String>,
-    pub registry_rules: Vec<RegistryRule>,
     pub registry_certs: Option<PathBuf>,
     pub default_ipv6: DefaultIpv6,
     pub default_icc: bool,
     pub log: LogSettings,
     pub metrics_addr: Option<String>,
     pub search_index: Option<String>,
-    pub disk_budget: Option<DiskBudget>,
     pub image_policy: ImagePolicy,
     pub default_userns: UserMode,
     pub userns_ids: Option<(u32, u32)>,
@@ -102,6 +107,12 @@ struct File {
     cgroup_parent: Option<String>,
     exec_opts: Option<Vec<String>>,
     insecure_registries: Option<Vec<String>>,
+    labels: Option<Vec<String>>,
+    /// Containers always go on without the engine.
+    live_restore: Option<bool>,
+    max_concurrent_downloads: Option<u32>,
+    max_concurrent_uploads: Option<u32>,
+    max_download_attempts: Option<u32>,
     registry_mirrors: Option<Vec<String>>,
     /// Naru's own: mirrors and blocks by the beginning of an image's name.
     registries: Option<Vec<RegistryRule>>,
@@ -161,6 +172,10 @@ impl Settings {
                 "--cgroup-parent" => own.cgroup_parent = Some(value()?),
                 "--exec-opt" => own.exec_opts.get_or_insert_default().push(value()?),
                 "--insecure-registry" => own.insecure_registries.get_or_insert_default().push(value()?),
+                "--label" => own.labels.get_or_insert_default().push(value()?),
+                "--max-concurrent-downloads" => own.max_concurrent_downloads = Some(number(&name, &value()?)?),
+                "--max-concurrent-uploads" => own.max_concurrent_uploads = Some(number(&name, &value()?)?),
+                "--max-download-attempts" => own.max_download_attempts = Some(number(&name, &value()?)?),
                 "--registry-mirror" => {
                     let value = value()?;
                     match value.split_once('=').filter(|(prefix, _)| !prefix.contains("://")) {
@@ -193,7 +208,11 @@ impl Settings {
                 _ => return Err(format!("naru daemon accepts no arguments: {word}")),
             }
         }
-        let file = File::read(config_file.as_deref())?;
+        let mut file = File::read(config_file.as_deref())?;
+        if file.live_restore == Some(false) {
+            return Err("live-restore cannot be false: containers go on without the engine".to_owned());
+        }
+        let live = live(&mut own, &mut file)?;
         let exec_root = own.exec_root.or(file.exec_root).unwrap_or_else(|| naru_engine::DEFAULT_EXEC_ROOT.into());
         Ok(Self {
             help,
@@ -201,16 +220,13 @@ impl Settings {
             data_root: own.data_root.or(file.data_root).unwrap_or_else(|| naru_engine::DEFAULT_DATA_ROOT.into()),
             pidfile: own.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("naru.pid")),
             exec_root,
-            debug: own.debug.or(file.debug).unwrap_or_default(),
+            live,
             cgroup_driver: cgroup_driver(
                 own.cgroup_driver.or(file.cgroup_driver),
                 own.exec_opts.iter().chain(&file.exec_opts).flatten(),
             )?,
             cgroup_parent: cgroup_parent(own.cgroup_parent.or(file.cgroup_parent))?,
             cdi_spec_dirs: own.cdi_spec_dirs.or(file.cdi_spec_dirs).unwrap_or_else(default_cdi_spec_dirs),
-            insecure_registries: own.insecure_registries.or(file.insecure_registries).unwrap_or_default(),
-            registry_mirrors: own.registry_mirrors.or(file.registry_mirrors).unwrap_or_default(),
-            registry_rules: own.registries.or(file.registries).unwrap_or_default(),
             registry_certs: own.registry_certs.or(file.registry_certs),
             default_ipv6: DefaultIpv6 {
                 enabled: own.ipv6.or(file.ipv6).unwrap_or_default(),
@@ -220,11 +236,6 @@ impl Settings {
             log: log(own.log_driver.or(file.log_driver), own.log_opts, file.log_opts)?,
             metrics_addr: own.metrics_addr.or(file.metrics_addr),
             search_index: own.search_index.or(file.search_index),
-            disk_budget: budget(
-                own.disk_budget.or(file.disk_budget).as_deref(),
-                own.disk_budget_grace.or(file.disk_budget_grace).as_deref(),
-                own.disk_budget_keep.or(file.disk_budget_keep),
-            )?,
             image_policy: own
                 .image_policy
                 .or(file.image_policy)
@@ -240,6 +251,98 @@ impl Settings {
                 .transpose()?,
         })
     }
+
+    /// The keys of `other` that differ, without those that can be changed while the engine runs.
+    pub(crate) fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("hosts", self.hosts != other.hosts),
+            ("data-root", self.data_root != other.data_root),
+            ("exec-root", self.exec_root != other.exec_root),
+            ("pidfile", self.pidfile != other.pidfile),
+            ("cdi-spec-dirs", self.cdi_spec_dirs != other.cdi_spec_dirs),
+            ("cgroup-driver", self.cgroup_driver != other.cgroup_driver),
+            ("cgroup-parent", self.cgroup_parent != other.cgroup_parent),
+            ("registry-certs", self.registry_certs != other.registry_certs),
+            ("ipv6", self.default_ipv6.enabled != other.default_ipv6.enabled),
+            ("fixed-cidr-v6", self.default_ipv6.subnet != other.default_ipv6.subnet),
+            ("log-driver", self.log.driver != other.log.driver),
+            ("log-opts", self.log.options != other.log.options),
+            ("metrics-addr", self.metrics_addr != other.metrics_addr),
+            ("search-index", self.search_index != other.search_index),
+            ("image-policy", self.image_policy != other.image_policy),
+            ("default-userns-mode", self.default_userns != other.default_userns),
+            ("userns-ids", self.userns_ids != other.userns_ids),
+            ("selinux-enabled", self.selinux != other.selinux),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+/// What can be changed while the engine runs.
+fn live(own: &mut File, file: &mut File) -> Result<LiveSettings, String> {
+    fn first<T>(own: &mut Option<T>, file: &mut Option<T>) -> Option<T> {
+        own.take().or_else(|| file.take())
+    }
+    let default = LiveSettings::default();
+    let count = |key: &str, own: &mut Option<u32>, file: &mut Option<u32>, default: u32| match first(own, file) {
+        Some(0) => Err(format!("invalid {key}: 0: it has to be 1 or more")),
+        found => Ok(found.unwrap_or(default)),
+    };
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let downloads = count(
+        "max-concurrent-downloads",
+        &mut own.max_concurrent_downloads,
+        &mut file.max_concurrent_downloads,
+        number(default.max_downloads),
+    )?;
+    let uploads = count(
+        "max-concurrent-uploads",
+        &mut own.max_concurrent_uploads,
+        &mut file.max_concurrent_uploads,
+        number(default.max_uploads),
+    )?;
+    let attempts = count(
+        "max-download-attempts",
+        &mut own.max_download_attempts,
+        &mut file.max_download_attempts,
+        default.max_attempts,
+    )?;
+    Ok(LiveSettings {
+        debug: first(&mut own.debug, &mut file.debug).unwrap_or_default(),
+        labels: labels(first(&mut own.labels, &mut file.labels).unwrap_or_default())?,
+        insecure_registries: first(&mut own.insecure_registries, &mut file.insecure_registries).unwrap_or_default(),
+        registry_mirrors: first(&mut own.registry_mirrors, &mut file.registry_mirrors).unwrap_or_default(),
+        registry_rules: first(&mut own.registries, &mut file.registries).unwrap_or_default(),
+        max_downloads: usize::try_from(downloads).unwrap_or(usize::MAX),
+        max_uploads: usize::try_from(uploads).unwrap_or(usize::MAX),
+        max_attempts: attempts,
+        disk_budget: budget(
+            first(&mut own.disk_budget, &mut file.disk_budget).as_deref(),
+            first(&mut own.disk_budget_grace, &mut file.disk_budget_grace).as_deref(),
+            first(&mut own.disk_budget_keep, &mut file.disk_budget_keep),
+        )?,
+    })
+}
+
+/// Labels of the engine; docker's words for what is none, and for a key with two values.
+fn labels(labels: Vec<String>) -> Result<Vec<String>, String> {
+    let mut values = BTreeMap::new();
+    for label in &labels {
+        let (key, value) = label.split_once('=').ok_or(format!("bad attribute format: {label}"))?;
+        match values.insert(key, value) {
+            Some(before) if before != value => {
+                return Err(format!("conflict labels for {key}={before} and {key}={value}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(labels)
+}
+
+fn number(flag: &str, text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("invalid argument {text:?} for {flag:?}: a number is needed"))
 }
 
 /// The log driver of containers that don't say; refused here rather than at the first container.
@@ -365,7 +468,7 @@ mod tests {
         assert_eq!(settings.hosts, ["unix:///a", "tcp://127.0.0.1:1", "fd://"]);
         assert_eq!(settings.data_root, PathBuf::from("/d"));
         assert_eq!(settings.pidfile, PathBuf::from("/e/naru.pid"));
-        assert!(settings.debug);
+        assert!(settings.live.debug);
         assert_eq!(read(&[]).unwrap().hosts, [DEFAULT_HOST]);
     }
 
@@ -375,7 +478,7 @@ mod tests {
         std::fs::write(&path, r#"{"debug": true, "data-root": "/f", "registry-mirrors": ["http://m"]}"#).unwrap();
         let file = format!("--config-file={}", path.display());
         let settings = read(&[&file, "--data-root", "/d"]).unwrap();
-        assert_eq!((settings.data_root, settings.debug), (PathBuf::from("/d"), true));
+        assert_eq!((settings.data_root, settings.live.debug), (PathBuf::from("/d"), true));
         std::fs::write(&path, r#"{"nonsense": 1}"#).unwrap();
         assert!(read(&[&file]).unwrap_err().contains("nonsense"));
         std::fs::remove_file(&path).unwrap();
@@ -385,12 +488,25 @@ mod tests {
     #[test]
     fn a_disk_budget_is_bytes_and_what_is_kept() {
         let budget = read(&["--disk-budget", "20g", "--disk-budget-keep=a:*", "--disk-budget-keep", "b"]).unwrap();
-        let budget = budget.disk_budget.unwrap();
+        let budget = budget.live.disk_budget.unwrap();
         assert_eq!((budget.bytes, budget.grace), (20 << 30, DEFAULT_GRACE));
         assert_eq!(budget.keep, ["a:*", "b"]);
-        assert_eq!(read(&["--disk-budget-keep", "b"]).unwrap().disk_budget, None);
+        assert_eq!(read(&["--disk-budget-keep", "b"]).unwrap().live.disk_budget, None);
         assert!(read(&["--disk-budget", "lots"]).unwrap_err().starts_with("disk-budget"));
         assert!(read(&["--disk-budget", "1g", "--disk-budget-grace", "x"]).is_err());
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let before = read(&["--label", "a=1"]).unwrap();
+        let after =
+            read(&["--label=a=2", "--log-driver=local", "--data-root", "/x", "--max-concurrent-uploads=9"]).unwrap();
+        assert_eq!(before.fixed_changes(&after), ["data-root", "log-driver"]);
+        assert_eq!((after.live.max_uploads, after.live.max_downloads), (9, 3));
+        assert_eq!(read(&["--label", "a"]).unwrap_err(), "bad attribute format: a");
+        let conflict = read(&["--label", "a=1", "--label", "a=2"]).unwrap_err();
+        assert_eq!(conflict, "conflict labels for a=1 and a=2");
+        assert!(read(&["--max-concurrent-downloads", "0"]).unwrap_err().contains("max-concurrent-downloads"));
     }
 
     #[test]
@@ -402,7 +518,7 @@ mod tests {
         )
         .unwrap();
         let file = format!("--config-file={}", path.display());
-        let rules = read(&[&file]).unwrap().registry_rules;
+        let rules = read(&[&file]).unwrap().live.registry_rules;
         assert!(rules[0].blocked && rules[0].mirrors == ["m.test/x"]);
         let settings = read(&[
             &file,
@@ -413,10 +529,10 @@ mod tests {
             "a.test",
         ])
         .unwrap();
-        assert_eq!(settings.registry_mirrors, ["http://hub"]);
-        let rule = &settings.registry_rules[0];
+        assert_eq!(settings.live.registry_mirrors, ["http://hub"]);
+        let rule = &settings.live.registry_rules[0];
         assert!(
-            settings.registry_rules.len() == 1
+            settings.live.registry_rules.len() == 1
                 && rule.blocked
                 && rule.prefix == "a.test"
                 && rule.mirrors == ["http://m"]

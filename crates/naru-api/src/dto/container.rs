@@ -62,6 +62,26 @@ struct State {
     finished_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<Health>,
+    /// Naru's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_lost: Option<LogLost>,
+}
+
+/// What of the container's output is in no log since its last start.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LogLost {
+    records: u64,
+    last_at: String,
+    reason: String,
+}
+
+impl LogLost {
+    fn of(view: &ContainerView) -> Option<Self> {
+        let lost = &view.log_lost;
+        let some = || Self { records: lost.records, last_at: rfc3339(lost.at), reason: lost.reason.clone() };
+        (lost.records > 0).then(some)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -235,6 +255,7 @@ impl State {
             started_at: rfc3339(view.started_at),
             finished_at: rfc3339(view.finished_at),
             health: view.health.as_ref().map(Health::of),
+            log_lost: LogLost::of(view),
         }
     }
 }

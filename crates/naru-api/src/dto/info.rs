@@ -213,7 +213,7 @@ impl Info {
             https_proxy: "",
             no_proxy: "",
             name: info.name,
-            labels: Vec::new(),
+            labels: info.labels,
             experimental_build: false,
             server_version: ENGINE_VERSION,
             runtimes: BTreeMap::from([

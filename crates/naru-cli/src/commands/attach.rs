@@ -177,7 +177,7 @@ pub fn attach(context: &mut Context, m: &Matches) -> Outcome {
         let _ = resize_to(context.client()?, &format!("/containers/{}/resize", inspected.id), 1);
     }
     match streams.copy(context, connection)? {
-        Ended::Closed => exit_code(status),
+        Ended::Closed => exit_code(context, &inspected.id, status),
         Ended::Detached => Err(Failure::new("read escape sequence")),
         Ended::Signalled(signal) => Err(Failure::silent(128 + signal)),
     }

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flag::Matches;
 use crate::template::{Parsed, unescape};
-use crate::{filters, when};
+use crate::{filters, reconnect, when};
 use naru_client::{Query, Request};
 use serde_json::{Value, json};
 use std::io::BufReader;
@@ -21,21 +21,48 @@ pub fn events(context: &mut Context, m: &Matches) -> Outcome {
         .transpose()
         .map_err(|e| Failure::new(format!("Error parsing format: {e}")).code(64))?;
     let time = |text: &str| if text.is_empty() { Ok(String::new()) } else { when::api_timestamp(text) };
-    let query = Query::new()
+    let general = Query::new()
         .with_some("filters", &filters::to_json(&m.list("filter")))
-        .with_some("since", &time(m.str("since"))?)
         .with_some("until", &time(m.str("until"))?);
-    let body = context.send(Request::get(format!("/events{}", query.as_str())))?.into_body();
-    for event in serde_json::Deserializer::from_reader(BufReader::new(body)).into_iter::<Value>() {
-        let event = event.map_err(|e| Failure::new(format!("reading events: {e}")))?;
-        let line = match &parsed {
-            None => line(&event),
-            Some(parsed) => parsed.execute_json(&complete(event)).map_err(Failure::new)?,
-        };
-        context.printer.line(line)?;
-        context.printer.flush()?;
+    let since = time(m.str("since"))?;
+    let mut newest = now();
+    let first = general.clone().with_some("since", &since);
+    let mut response = context.send(Request::get(format!("/events{}", first.as_str())))?;
+    loop {
+        let body = BufReader::new(response.into_body());
+        let mut broken = false;
+        for event in serde_json::Deserializer::from_reader(body).into_iter::<Value>() {
+            let event = match event {
+                Ok(event) => event,
+                Err(e) if e.is_io() || e.is_eof() => {
+                    broken = true;
+                    break;
+                }
+                Err(e) => return Err(Failure::new(format!("reading events: {e}"))),
+            };
+            newest = event.get("timeNano").and_then(Value::as_i64).unwrap_or(newest);
+            let line = match &parsed {
+                None => line(&event),
+                Some(parsed) => parsed.execute_json(&complete(event)).map_err(Failure::new)?,
+            };
+            context.printer.line(line)?;
+            context.printer.flush()?;
+        }
+        if !broken {
+            return Ok(0);
+        }
+        // The engine went away: what the next one knows of the time since is told, too.
+        let after = newest.saturating_add(1);
+        let since = format!("{}.{:09}", after.div_euclid(1_000_000_000), after.rem_euclid(1_000_000_000));
+        let next = general.clone().with("since", &since);
+        response = reconnect::send_again(context, || Request::get(format!("/events{}", next.as_str())))?;
     }
-    Ok(0)
+}
+
+/// Nanoseconds since the Unix epoch.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The fields that an event may lack, for templates.

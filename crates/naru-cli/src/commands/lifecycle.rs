@@ -4,6 +4,7 @@ use super::for_each;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, joined};
 use crate::flag::Matches;
+use crate::reconnect;
 use crate::types::Waited;
 use naru_client::{Client, Query, Request, escape_path};
 
@@ -103,8 +104,13 @@ pub fn wait(context: &mut Context, m: &Matches) -> Outcome {
 }
 
 fn wait_for(context: &Context, name: &str) -> Result<i32, Failure> {
-    let response = context.send(Request::post(format!("/containers/{}/wait", escape_path(name))))?;
-    let waited: Waited = response.json()?;
+    let request = || Request::post(format!("/containers/{}/wait", escape_path(name)));
+    let mut answer = context.send(request())?.bytes();
+    while answer.as_ref().is_err_and(naru_client::Error::is_gone) {
+        answer = reconnect::send_again(context, request)?.bytes();
+    }
+    let waited: Waited =
+        serde_json::from_slice(&answer?).map_err(|e| Failure::new(format!("malformed answer from the engine: {e}")))?;
     match waited.error {
         Some(e) if !e.message.is_empty() => Err(Failure::new(e.message)),
         _ => Ok(waited.status_code),

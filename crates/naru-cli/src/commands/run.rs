@@ -5,6 +5,7 @@ use super::create;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flag::Matches;
+use crate::reconnect;
 use crate::run::Create;
 use crate::stream::Ended;
 use crate::types::Waited;
@@ -50,7 +51,7 @@ fn run_container(context: &mut Context, m: &Matches) -> Outcome {
         if detached {
             return Ok(0);
         }
-        return exit_code(wait(context, &id, &body)?.into_body());
+        return exit_code(context, &id, wait(context, &id, &body)?.into_body());
     }
     attached_run(context, m, &body, &id, &keys)
 }
@@ -74,13 +75,13 @@ fn attached_run(context: &mut Context, m: &Matches, body: &Create, id: &str, key
         drop(connection);
         if body.host_config.auto_remove {
             // The engine removes it; the command ends when it is gone.
-            let _ = exit_code(status);
+            let _ = exit_code(context, id, status);
         }
         let code = start_failure_code(&e.message);
         return Err(e.code(code));
     }
     match streams.copy(context, connection)? {
-        Ended::Closed => exit_code(status),
+        Ended::Closed => exit_code(context, id, status),
         Ended::Detached => Ok(0),
         Ended::Signalled(signal) => Err(Failure::silent(128 + signal)),
     }
@@ -98,12 +99,21 @@ fn start(context: &Context, id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the exit code from the answer of `wait`.
-pub fn exit_code(mut status: BodyReader) -> Outcome {
+/// Reads the exit code from the answer of `wait` for this container; from another engine's, when this one goes away meanwhile.
+pub fn exit_code(context: &Context, id: &str, mut status: BodyReader) -> Outcome {
     let mut text = Vec::new();
-    status
-        .read_to_end(&mut text)
-        .map_err(|e| Failure::new(format!("error waiting for container: {e}")).code(NOT_RUN))?;
+    while status.read_to_end(&mut text).is_err() {
+        text.clear();
+        let request = || Request::post(format!("/containers/{id}/wait"));
+        status = match reconnect::send_again(context, request) {
+            Ok(response) => response.into_body(),
+            Err(e) if e.status == Some(404) => {
+                let text = "error waiting for container: it was removed while the engine was away";
+                return Err(Failure::new(text).code(NOT_RUN));
+            }
+            Err(e) => return Err(Failure::new(format!("error waiting for container: {}", e.message)).code(NOT_RUN)),
+        };
+    }
     let waited: Waited = serde_json::from_slice(&text)
         .map_err(|e| Failure::new(format!("error waiting for container: {e}")).code(NOT_RUN))?;
     match waited.error {

@@ -60,12 +60,12 @@ fn start_attached(context: &mut Context, m: &Matches) -> Outcome {
     if let Err(e) = context.call(Request::post(format!("/containers/{}/start", inspected.id))) {
         drop(connection);
         if inspected.host_config.auto_remove {
-            let _ = exit_code(status);
+            let _ = exit_code(context, &inspected.id, status);
         }
         return Err(e);
     }
     match streams.copy(context, connection)? {
-        Ended::Closed => exit_code(status),
+        Ended::Closed => exit_code(context, &inspected.id, status),
         Ended::Detached => Ok(0),
         Ended::Signalled(signal) => Err(Failure::silent(128 + signal)),
     }

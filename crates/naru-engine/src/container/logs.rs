@@ -3,7 +3,7 @@
 use super::Container;
 use crate::types::{LogLine, LogOptions};
 use crate::{Engine, clock};
-use naru_base::{Error, Result};
+use naru_base::{Error, Id, Result};
 use naru_log::{Driver, Entry, Reader, Stream};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -25,6 +25,14 @@ impl Engine {
         let container = self.containers.find(name)?;
         let tty = container.read(|r| r.config.tty);
         Ok((tty, self.log_lines(&container, options)?))
+    }
+
+    /// The id of the container that a name, an id or the beginning of one means.
+    ///
+    /// # Errors
+    /// When there is none, or several are meant.
+    pub fn find_container(&self, name: &str) -> Result<Id> {
+        Ok(self.containers.find(name)?.id.clone())
     }
 
     pub(crate) fn log_lines(
@@ -62,7 +70,10 @@ async fn send_lines(
 ) -> std::io::Result<()> {
     // Asked before the read: what was written before the end is then read after it.
     let mut running = container.status().is_running();
-    let mut reader = Reader::new(driver, path)?;
+    let mut reader = match options.after {
+        Some(position) => Reader::after(driver, path, position)?,
+        None => Reader::new(driver, path)?,
+    };
     if let Some(count) = options.tail {
         let wanted = options.clone();
         let found = tokio::task::spawn_blocking(move || tail(reader, count, &wanted)).await;
@@ -73,11 +84,16 @@ async fn send_lines(
                 return Ok(());
             }
         }
+        let mark = LogLine { mark: true, ..line(Entry::default(), &reader) };
+        if options.marks && sender.send(Ok(mark)).await.is_err() {
+            return Ok(());
+        }
     }
     loop {
         while let Some(entry) = reader.next_entry()? {
-            let line = line(entry);
-            if options.follow && options.until != 0 && line.time > options.until {
+            let line = line(entry, &reader);
+            // A line from the future alone is no end: the clock may have been ahead for a while.
+            if options.follow && options.until != 0 && line.time > options.until && clock::now() > options.until {
                 return Ok(());
             }
             if is_wanted(&line, &options) && sender.send(Ok(line)).await.is_err() {
@@ -97,7 +113,7 @@ async fn send_lines(
 fn tail(mut reader: Reader, count: usize, options: &LogOptions) -> std::io::Result<(Reader, VecDeque<LogLine>)> {
     let mut lines = VecDeque::new();
     while let Some(entry) = reader.next_entry()? {
-        let line = line(entry);
+        let line = line(entry, &reader);
         if is_wanted(&line, options) {
             lines.push_back(line);
             if lines.len() > count {
@@ -108,12 +124,14 @@ fn tail(mut reader: Reader, count: usize, options: &LogOptions) -> std::io::Resu
     Ok((reader, lines))
 }
 
-fn line(entry: Entry<'static>) -> LogLine {
+fn line(entry: Entry<'static>, reader: &Reader) -> LogLine {
     LogLine {
         stderr: entry.stream == Stream::Stderr,
         time: entry.time,
         text: entry.text.into_owned(),
         attributes: entry.attributes,
+        position: reader.position(),
+        mark: false,
     }
 }
 
@@ -129,7 +147,14 @@ mod tests {
 
     #[test]
     fn streams_and_times_are_chosen() {
-        let at = |stderr, time| LogLine { stderr, time, text: Vec::new(), attributes: Default::default() };
+        let at = |stderr, time| LogLine {
+            stderr,
+            time,
+            text: Vec::new(),
+            attributes: Default::default(),
+            position: Default::default(),
+            mark: false,
+        };
         let options = LogOptions { stdout: true, since: 2, until: 3, ..LogOptions::default() };
         let wanted: Vec<_> = [1, 2, 3, 4].into_iter().filter(|t| is_wanted(&at(false, *t), &options)).collect();
         assert_eq!(wanted, [2, 3]);

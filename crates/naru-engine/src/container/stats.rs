@@ -5,6 +5,8 @@ use crate::{Engine, clock};
 use naru_base::error::Context as _;
 use naru_base::{Error, Result};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// One look at what a container uses.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct StatsSample {
 
 /// Nanoseconds of a tick of /proc/stat (USER_HZ is 100).
 const TICK: u64 = 10_000_000;
+/// What is looked at within this time is looked at together.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// What it uses now; `None` when it isn't running.
@@ -38,18 +42,14 @@ impl Engine {
             return Ok(None);
         }
         let cgroup = self.cgroup(&container)?.stats()?;
-        let text = std::fs::read_to_string("/proc/stat").system("cannot read /proc/stat")?;
-        let mut lines = text.lines();
-        let all = lines.next().unwrap_or_default().split_whitespace().skip(1).take(7);
-        let ticks: u64 = all.filter_map(|n| n.parse::<u64>().ok()).sum();
-        let online = lines.take_while(|l| l.starts_with("cpu")).count();
-        let machine = crate::info::memory();
+        let (system_cpu_ns, online_cpus) = machine_time()?;
+        let machine = machine_memory();
         Ok(Some(StatsSample {
             read: clock::now(),
             memory_limit: cgroup.memory.limit.map_or(machine, |l| l.min(machine)),
             cgroup,
-            system_cpu_ns: ticks.saturating_mul(TICK),
-            online_cpus: u32::try_from(online).unwrap_or(1),
+            system_cpu_ns,
+            online_cpus,
             networks: networks(pid),
         }))
     }
@@ -91,6 +91,32 @@ impl Engine {
         }
         Ok((titles, rows))
     }
+}
+
+/// CPU time of the whole machine so far in nanoseconds, and processors that are on. Read once for all containers that are looked at together:
+/// the file is long where there are many processors.
+fn machine_time() -> Result<(u64, u32)> {
+    static LAST: Mutex<Option<(Instant, u64, u32)>> = Mutex::new(None);
+    let mut last = crate::lock(&LAST);
+    if let Some((at, time, online)) = *last
+        && at.elapsed() < TOGETHER
+    {
+        return Ok((time, online));
+    }
+    let text = std::fs::read_to_string("/proc/stat").system("cannot read /proc/stat")?;
+    let mut lines = text.lines();
+    let all = lines.next().unwrap_or_default().split_whitespace().skip(1).take(7);
+    let ticks: u64 = all.filter_map(|n| n.parse::<u64>().ok()).sum();
+    let online = u32::try_from(lines.take_while(|l| l.starts_with("cpu")).count()).unwrap_or(1);
+    let time = ticks.saturating_mul(TICK);
+    *last = Some((Instant::now(), time, online));
+    Ok((time, online))
+}
+
+/// Bytes of memory in this machine, looked up once.
+fn machine_memory() -> u64 {
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(crate::info::memory)
 }
 
 /// The rows of `ps` output with one of the process ids; the last column takes the rest of the line.

@@ -179,17 +179,26 @@ impl Engine {
             Some(of) => self.images.store.tag_index(&image.id, &target, &of)?,
             None => drop(self.images.store.tag(&image.id, &target)?),
         }
-        self.image_event("tag", &image.id, name);
+        self.image_event("tag", &image.id, &target.familiar());
         Ok(())
     }
 
     pub(crate) fn image_event(&self, action: &str, id: &Digest, name: &str) {
+        self.tell_of_image(action, id, id.as_str(), name);
+    }
+
+    /// What happens between a registry and an image is told of its reference (docker's way).
+    pub(crate) fn transfer_event(&self, action: &str, id: &Digest, reference: &Reference) {
+        self.tell_of_image(action, id, &reference.familiar(), &reference.familiar_name());
+    }
+
+    fn tell_of_image(&self, action: &str, id: &Digest, subject: &str, name: &str) {
         let mut attributes = match self.images.store.image(id).and_then(|i| run_config(&i)) {
             Ok(config) => config.labels,
             Err(_) => std::collections::BTreeMap::new(),
         };
         attributes.insert("name".into(), name.to_owned());
-        self.events.publish("image", action, id.as_str(), attributes);
+        self.events.publish("image", action, subject, attributes);
     }
 }
 

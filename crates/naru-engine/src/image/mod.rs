@@ -24,12 +24,13 @@ use naru_registry::Client;
 use naru_store::{Image, ImagePolicy, Source, Store};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The images of one engine.
 #[derive(Debug)]
 pub(crate) struct Images {
     pub store: Store,
-    pub registry: Client,
+    registry: Mutex<Client>,
     init: init_layer::InitLayers,
     /// Layers on their way.
     transfers: transfer::Transfers,
@@ -52,9 +53,19 @@ impl Images {
     pub(crate) fn open(data_root: &Path, policy: ImagePolicy, registry: Client) -> Result<Self> {
         let store = Store::open_with(data_root.join("images"), policy)?;
         let init = init_layer::InitLayers::open(data_root.join("init"))?;
-        let images = Self { store, registry, init, transfers: transfer::Transfers::default() };
+        let images = Self { store, registry: Mutex::new(registry), init, transfers: transfer::Transfers::default() };
         images.register_host()?;
         Ok(images)
+    }
+
+    /// The client of registries, as the settings want it now.
+    pub(crate) fn registry(&self) -> Client {
+        crate::lock(&self.registry).clone()
+    }
+
+    /// Another one from now on.
+    pub(crate) fn set_registry(&self, client: Client) {
+        *crate::lock(&self.registry) = client;
     }
 
     /// The image that a name, id or beginning of an id means.

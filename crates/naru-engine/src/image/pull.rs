@@ -13,8 +13,6 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-/// Layers fetched at once (docker's number).
-const AT_ONCE: usize = 3;
 /// The largest configuration that is taken, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
 /// How deep indices may be nested.
@@ -45,7 +43,7 @@ impl Engine {
         auth: Option<Auth>,
         progress: ProgressSink,
     ) -> Result<()> {
-        let session = self.images.registry.repository(&reference, auth.unwrap_or_default(), Scope::Pull);
+        let session = self.images.registry().repository(&reference, auth.unwrap_or_default(), Scope::Pull);
         if !reference.is_name_only() {
             return self.pull_now(&session, &reference, platform.as_ref(), &progress).await;
         }
@@ -132,7 +130,7 @@ impl Engine {
             } else if named {
                 store.tag(&image.id, &reference)?;
             }
-            engine.image_event("pull", &image.id, &reference.familiar());
+            engine.transfer_event("pull", &image.id, &reference);
             Ok(before.as_ref() != Some(&image.id))
         })
         .await
@@ -150,7 +148,7 @@ impl Engine {
         if diff_ids.len() != manifest.layers.len() {
             return Err(Error::invalid("layers from manifest don't match image configuration"));
         }
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(self.live().max_downloads));
         let mut chain: Option<Digest> = None;
         let mut parent: Option<Outcome> = None;
         let mut shares = Vec::new();

@@ -17,9 +17,6 @@ use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Layers sent at once (docker's number).
-const AT_ONCE: usize = 5;
-
 /// How many repositories are tried for a blob that one of them may have.
 const MOUNT_TRIES: usize = 3;
 
@@ -49,7 +46,7 @@ impl Engine {
                 None => format!("An image does not exist locally with the tag: {}", reference.familiar_name()),
             }));
         }
-        let session = self.images.registry.repository(&reference, auth.unwrap_or_default(), Scope::Push);
+        let session = self.images.registry().repository(&reference, auth.unwrap_or_default(), Scope::Push);
         tell(&progress, None, format!("The push refers to repository [{}]", reference.repository()));
         for (name, image) in images {
             let parcel = self.parcel(&name, image, platform.as_ref())?;
@@ -121,7 +118,7 @@ impl Engine {
     }
 
     fn pushed(&self, name: &Reference, id: &Digest, tag: &str, digest: &Digest, size: usize, progress: &ProgressSink) {
-        self.image_event("push", id, &name.familiar());
+        self.transfer_event("push", id, name);
         tell(progress, None, format!("{tag}: digest: {digest} size: {size}"));
         let _ = progress.send(Progress::Aux(serde_json::json!({"Tag": tag, "Digest": digest, "Size": size})));
     }
@@ -165,7 +162,7 @@ impl Engine {
         layers: &[Descriptor],
         progress: &ProgressSink,
     ) -> Result<()> {
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(self.live().max_uploads));
         let mut seen = HashSet::new();
         let mut sending = JoinSet::new();
         for layer in layers.iter().filter(|layer| seen.insert(&layer.digest)) {

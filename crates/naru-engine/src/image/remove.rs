@@ -21,7 +21,7 @@ impl Engine {
         let mut removed = Vec::new();
         let mut untag = |reference: &Reference| -> Result<()> {
             self.images.store.untag(reference)?;
-            self.image_event("untag", &image.id, &reference.familiar());
+            self.image_event("untag", &image.id, image.id.as_str());
             removed.push(ImageRemoval::Untagged(reference.familiar()));
             Ok(())
         };
@@ -163,7 +163,7 @@ impl Engine {
         let family = self.family(id);
         for reference in self.images.store.references(id) {
             self.images.store.untag(&reference)?;
-            self.image_event("untag", id, &reference.familiar());
+            self.image_event("untag", id, id.as_str());
         }
         let bytes = self.delete_with_parents(id, true, &mut Vec::new())?;
         Ok(bytes + self.delete_family(&family, &mut Vec::new())?)

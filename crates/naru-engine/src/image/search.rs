@@ -36,7 +36,7 @@ impl Engine {
                 _ => return Err(Error::invalid(format!("invalid filter '{key}'"))),
             }
         }
-        let mut found = self.images.registry.search(term, limit, &auth.unwrap_or_default()).await?;
+        let mut found = self.images.registry().search(term, limit, &auth.unwrap_or_default()).await?;
         found.retain(|f| {
             let starred = f.star_count >= stars;
             starred && official.is_none_or(|o| f.is_official == o) && automated != Some(true)
@@ -50,7 +50,7 @@ impl Engine {
     /// What the registry says.
     pub async fn login(&self, auth: Auth) -> Result<LoginResult> {
         let server = auth.server_address.clone();
-        self.images.registry.login(&server, &auth).await
+        self.images.registry().login(&server, &auth).await
     }
 
     /// What a registry has under a reference, in docker's words.
@@ -59,7 +59,7 @@ impl Engine {
     /// What the registry says.
     pub async fn distribution(&self, reference: Reference, auth: Option<Auth>) -> Result<serde_json::Value> {
         let reference = reference.with_default_tag();
-        let session = self.images.registry.repository(&reference, auth.unwrap_or_default(), Scope::Pull);
+        let session = self.images.registry().repository(&reference, auth.unwrap_or_default(), Scope::Pull);
         let seen = session.inspect(&super::pull::target(&reference)).await?;
         serde_json::to_value(seen_as(&seen))
             .map_err(|e| Error::system(format!("cannot show what the registry said: {e}")))

@@ -2,6 +2,7 @@
 
 use super::UnixNanos;
 use naru_base::Id;
+pub use naru_log::Position as LogPosition;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -48,6 +49,10 @@ pub struct LogOptions {
     pub since: UnixNanos,
     /// Not after; 0 for no limit.
     pub until: UnixNanos,
+    /// Only what comes after this line.
+    pub after: Option<LogPosition>,
+    /// Tell where `tail` begins to follow, also when it has shown no line.
+    pub marks: bool,
 }
 
 /// One line (or part of a long line) of a log.
@@ -61,6 +66,10 @@ pub struct LogLine {
     pub text: Vec<u8>,
     /// What `--log-opt labels=…,env=…,tag=…` added.
     pub attributes: BTreeMap<String, String>,
+    /// Where it is in the log.
+    pub position: LogPosition,
+    /// It is none: everything up to its position has been looked at.
+    pub mark: bool,
 }
 
 /// A process to be run in a running container.
