@@ -4,6 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use naru_testkit::{Client, Engine, EngineOptions, Target, eventually, invariants, shared, unique};
 use naru_tests::only_naru;
 use serde_json::Value;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// The answers of requests that are sent at the same time: each with its status, 0 when there was none.
 fn at_once(requests: &[(&str, String)]) -> Result<Vec<u16>> {
@@ -135,6 +138,81 @@ fn commands_that_meet_a_pause() -> Result<()> {
     }
     cli.ok(["rm", "-f", &name])?;
     Ok(())
+}
+
+/// Sends a request and goes away, so long after it.
+fn send_and_leave((method, path): (&str, String), after: Duration) -> Result<()> {
+    let mut socket = UnixStream::connect(shared()?.socket())?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")?;
+    // Not waited for anything: the moment is to be another one each time.
+    std::thread::sleep(after);
+    drop(socket);
+    Ok(())
+}
+
+#[test]
+fn what_was_asked_for_is_done_whole_though_its_client_leaves() -> Result<()> {
+    let cli = shared()?.cli();
+    let post = |path: String| ("POST", path);
+    for step in 0..6 {
+        let after = Duration::from_micros(step * 900);
+        let name = created(&cli, "leave", "exec sleep 1000")?;
+        let path = |command: &str| format!("/containers/{name}/{command}");
+        send_and_leave(post(path("start")), after)?;
+        // Done or not begun; either way it can be started, and obeys.
+        cli.ok(["start", &name])?;
+        assert_eq!(cli.ok(["exec", &name, "echo", "in"])?, "in");
+        send_and_leave(post(format!("/commit?container={name}")), after)?;
+        // Not left frozen.
+        assert_eq!(cli.ok(["exec", &name, "echo", "in"])?, "in");
+        send_and_leave(post(path("pause")), after)?;
+        eventually("it to go on", || {
+            // One that is not paused yet, or not any more, answers that.
+            cli.run(["unpause", &name])?;
+            ensure!(cli.inspect(&name, "{{.State.Paused}}")? == "false", "it is paused");
+            Ok(())
+        })?;
+        send_and_leave(post(path("restart?t=0")), after)?;
+        cli.ok(["restart", "-t", "0", &name])?;
+        assert_eq!(cli.ok(["exec", &name, "echo", "in"])?, "in");
+        send_and_leave(post(path("stop?t=0")), after)?;
+        cli.ok(["stop", "-t", "0", &name])?;
+        assert_eq!(cli.inspect(&name, "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+        cli.ok(["start", &name])?;
+        send_and_leave(("DELETE", format!("/containers/{name}?force=1")), after)?;
+        cli.run(["rm", "-f", &name])?;
+        gone(&cli, &name)?;
+        cli.ok(["run", "--rm", "--name", &name, "busybox", "true"])?;
+    }
+    cli.ok(["image", "prune", "-f"])?;
+    Ok(())
+}
+
+#[test]
+fn a_pause_meets_no_process_on_its_way() -> Result<()> {
+    if only_naru("its processes are counted, and its engine is killed") {
+        return Ok(());
+    }
+    let mut engine = Engine::with(Target::Naru, EngineOptions::default())?;
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    let check = ["--health-cmd", "true", "--health-interval", "1ms"];
+    cli.ok(["run", "-d", "--name", "checked"].into_iter().chain(check).chain(["busybox", "sleep", "1000"]))?;
+    for round in 0..25 {
+        cli.ok(["pause", "checked"])?;
+        // A check's process that is not its program yet would have its monitor's name, and keep that waiting.
+        let processes = engine.world().processes()?;
+        let monitors = processes.iter().filter(|p| p.contains("naru-monitor")).count();
+        assert_eq!(monitors, 1, "in round {round}: {processes:?}");
+        if round % 10 == 0 {
+            engine.kill()?;
+            engine.launch()?;
+            assert_eq!(cli.inspect("checked", "{{.State.Paused}}")?, "true");
+        }
+        cli.ok(["unpause", "checked"])?;
+    }
+    cli.ok(["rm", "-f", "checked"])?;
+    engine.finish()
 }
 
 #[test]

@@ -60,7 +60,12 @@ pub(crate) async fn handle(
         query.merge_form(&String::from_utf8_lossy(&body.read().await?));
     }
     let call = Call { engine: Arc::clone(engine), version, name: name.to_owned(), query, headers, body };
-    (route.handler)(call).await
+    if matches!(target.method, Method::GET | Method::HEAD) {
+        return (route.handler)(call).await;
+    }
+    // What changes something is done whole, also when the client goes away in the middle of it: its connection and this future go with it.
+    let whole = tokio::spawn((route.handler)(call));
+    whole.await.unwrap_or_else(|_| Err(Error::system(format!("{} {path} broke off", target.method))))
 }
 
 /// Clients of that age read an error's body as plain text.
