@@ -79,12 +79,7 @@ impl Engine {
                     r.state.stopped_by_hand = false;
                 }
             });
-            let frozen = self.cgroup(container).and_then(|c| c.is_frozen()).unwrap_or(false);
-            container.change(|r| match (frozen, r.state.status) {
-                (true, Status::Running) => r.state.pause(),
-                (false, Status::Paused) => r.state.resume(),
-                _ => {}
-            });
+            self.take_up_pause(container);
             for (id, pid) in &state.execs {
                 self.execs.take_up(&container.id, id, *pid);
             }
@@ -125,6 +120,21 @@ impl Engine {
         }
         self.note_end(container, &record);
         Ok(())
+    }
+
+    /// A pause that was answered is in the record. Any other freeze was the engine's that died: of a commit, or of a pause that nobody was told of.
+    fn take_up_pause(&self, container: &Container) {
+        let Ok(cgroup) = self.cgroup(container) else { return };
+        match (cgroup.is_frozen().unwrap_or(false), container.status()) {
+            (true, Status::Running) => {
+                if let Err(error) = cgroup.thaw() {
+                    tracing::warn!(container = container.id.short(), "{error}");
+                    container.change(|r| r.state.pause());
+                }
+            }
+            (false, Status::Paused) => container.change(|r| r.state.resume()),
+            _ => {}
+        }
     }
 
     /// Its addresses are its own also when its namespace can't be entered.

@@ -203,6 +203,17 @@ impl Container {
         self.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
     }
 
+    /// Stops its processes.
+    ///
+    /// # Errors
+    /// [`Cgroup::freeze`]'s.
+    pub(crate) fn freeze(&self) -> Result<(), Error> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.freeze(),
+            None => Err(Error::system("the container has no cgroup")),
+        }
+    }
+
     /// Serves names in its network namespace, or serves others than before.
     ///
     /// # Errors

@@ -18,13 +18,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The newest version of this protocol; an engine speaks it and every older one that it may meet.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// The version that [`Request::Resolve`] came with.
 pub const RESOLVE_VERSION: u32 = 2;
 /// The version that [`Request::Forward`] came with.
 pub const FORWARD_VERSION: u32 = 3;
 /// The version that [`Request::Serve`] came with.
 pub const SERVE_VERSION: u32 = 4;
+/// The version that [`Request::Freeze`] came with.
+pub const FREEZE_VERSION: u32 = 5;
 /// The longest frame accepted, in bytes.
 pub const FRAME_LIMIT: usize = 16 << 20;
 /// The socket's name in the container's run folder.
@@ -107,6 +109,9 @@ pub enum Request {
     },
     /// Serve names in the container's network namespace from now on, or serve others than before. Since [`RESOLVE_VERSION`].
     Resolve(Box<Resolver>),
+    /// Stop all processes of the container (cgroups(7)); whoever freezes them from elsewhere may meet one that is just being made, for which
+    /// its monitor then waits. They are thawed by the engine. Since [`FREEZE_VERSION`].
+    Freeze,
 }
 
 /// Where what comes at a socket is passed on to.

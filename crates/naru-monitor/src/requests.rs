@@ -35,6 +35,7 @@ impl Monitor {
             Request::Resize { exec, rows, columns } => (self.resize(exec.as_deref(), rows, columns), Vec::new()),
             Request::Signal { exec, signal } => (self.signal(exec.as_deref(), signal), Vec::new()),
             Request::Resolve(resolver) => (self.resolve(*resolver), Vec::new()),
+            Request::Freeze => (self.freeze(), Vec::new()),
         }
     }
 
@@ -155,6 +156,15 @@ impl Monitor {
 
     fn resolve(&mut self, resolver: Resolver) -> Response {
         match self.container.as_mut().map(|c| c.resolve(resolver)) {
+            Some(Ok(())) => Response::Done,
+            Some(Err(error)) => failed(error.class(), error.message()),
+            None => not_running(),
+        }
+    }
+
+    /// Between two things that are done: no process is on its way into the container.
+    fn freeze(&self) -> Response {
+        match self.container.as_ref().filter(|c| c.main.exit_code().is_none()).map(Container::freeze) {
             Some(Ok(())) => Response::Done,
             Some(Err(error)) => failed(error.class(), error.message()),
             None => not_running(),

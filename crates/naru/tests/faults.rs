@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use naru_testkit::http::Http;
-use naru_testkit::invariants::{self, Seen};
+use naru_testkit::invariants;
 use naru_testkit::{Engine, EngineOptions, Target, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -150,7 +150,8 @@ fn holds(engine: &Engine, known: &Acknowledged) -> Result<()> {
         ensure!(seen.contains_key(name) == *present, "{name}: {present} is not so; there is {seen:?}");
     }
     for (name, running) in &known.running {
-        let is = seen.get(name).is_some_and(Seen::is_running);
+        // Neither ended nor left frozen.
+        let is = seen.get(name).is_some_and(|seen| seen.state == "running");
         ensure!(is == *running, "{name} runs: {is}, in place of {running}");
     }
     ensure!(!known.volume || http.get("/volumes/kept")?.status == 200, "the volume is lost");

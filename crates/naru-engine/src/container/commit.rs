@@ -44,7 +44,7 @@ impl Engine {
             comment: request.comment.clone(),
             ..History::default()
         };
-        let frozen = request.pause && container.status() == Status::Running && self.hold_still(&container)?;
+        let frozen = request.pause && container.status() == Status::Running && self.hold_still(&container).await?;
         let upper = self.files(&container.id, 0).upper;
         let engine = Arc::clone(self);
         let made = blocking(move || {
@@ -72,8 +72,8 @@ impl Engine {
     }
 
     /// Freezes a container that runs. Gives false for one that is ending: its files change no more.
-    fn hold_still(&self, container: &Container) -> Result<bool> {
-        match self.cgroup(container).and_then(|group| group.freeze()) {
+    async fn hold_still(&self, container: &Container) -> Result<bool> {
+        match self.freeze(container).await {
             Ok(()) => Ok(true),
             Err(error) => self.unless_still(container, error).map(|()| false),
         }

@@ -7,7 +7,7 @@ use crate::types::{Status, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Error, Result, signal};
 use naru_fs::Durability;
-use naru_monitor::protocol::{Request, Response};
+use naru_monitor::protocol::{FREEZE_VERSION, Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,12 +182,23 @@ impl Engine {
             }
             _ => return Err(Error::conflict(format!("container {} is not running", container.id))),
         }
-        if let Err(error) = self.cgroup(&container).and_then(|c| c.freeze()) {
+        if let Err(error) = self.freeze(&container).await {
             return Err(self.unless_ended(&container, error));
         }
         self.change_running(&container, State::pause)?;
         self.container_event(&container, "pause", &[]);
         Ok(())
+    }
+
+    /// Its monitor does it, which has no process on the way into the container then: one that is frozen before it has become its program
+    /// would keep its monitor waiting, and every engine that greets that.
+    pub(crate) async fn freeze(&self, container: &Container) -> Result<()> {
+        match container.running_monitor()? {
+            monitor if monitor.version() >= FREEZE_VERSION => {
+                done(monitor.request(Request::Freeze, Vec::new()).await?.0)
+            }
+            _ => self.cgroup(container)?.freeze(),
+        }
     }
 
     /// Lets a frozen container go on.
