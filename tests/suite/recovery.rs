@@ -364,3 +364,32 @@ fn an_engine_that_ends_leaves_nothing_of_its_own() -> Result<()> {
     assert!(std::fs::read_link(&entry).is_err() && parents().is_empty(), "{:?}", parents());
     Ok(())
 }
+
+#[test]
+fn a_monitor_that_stands_still_holds_up_nobody() -> Result<()> {
+    if only_naru("it is one of its monitors") {
+        return Ok(());
+    }
+    let mut engine = engine()?;
+    let cli = engine.cli();
+    for name in ["still", "other"] {
+        cli.ok(["run", "-d", "--name", name, "busybox", "sleep", "1000"])?;
+    }
+    let id = cli.inspect("still", "{{.Id}}")?;
+    let is_its_monitor = |pid: &&str| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("naru-monitor") && line.contains(&id[..12])
+    };
+    let processes = engine.world().processes()?;
+    let monitor = processes.iter().filter_map(|p| p.split(' ').next()).find(is_its_monitor).context("its monitor")?;
+    let signal = |name: &str| std::process::Command::new("kill").args([name, monitor]).status();
+    ensure!(signal("-STOP")?.success(), "it can't be stopped");
+    engine.kill()?;
+    engine.launch()?;
+    // Lists don't wait for monitors at all, and whatever else there is for a few seconds.
+    assert_eq!(cli.ok(["ps", "-q"])?.lines().count(), 2);
+    assert_eq!(cli.ok(["exec", "other", "echo", "in"])?, "in");
+    ensure!(signal("-CONT")?.success(), "it can't go on");
+    eventually("it to be used again", || cli.ok(["exec", "still", "echo", "in"]).map(drop))?;
+    engine.finish()
+}

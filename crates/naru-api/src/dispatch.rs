@@ -23,6 +23,9 @@ pub(crate) struct Target<'a> {
     pub(crate) raw: bool,
 }
 
+/// What is answered while an engine that has just begun takes up what runs.
+const AT_ONCE: [&str; 4] = ["/_ping", "/version", "/events", "/containers/json"];
+
 /// Finds the handler and runs it.
 ///
 /// # Errors
@@ -60,6 +63,9 @@ pub(crate) async fn handle(
         query.merge_form(&String::from_utf8_lossy(&body.read().await?));
     }
     let call = Call { engine: Arc::clone(engine), version, name: name.to_owned(), query, headers, body };
+    if !AT_ONCE.contains(&route.pattern) {
+        engine.settled().await;
+    }
     if matches!(target.method, Method::GET | Method::HEAD) {
         return (route.handler)(call).await;
     }

@@ -65,6 +65,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::watch;
 
 /// The log drivers that there are.
 pub fn log_drivers() -> Vec<&'static str> {
@@ -160,10 +161,15 @@ pub struct Engine {
     pub(crate) user_spaces: user_spaces::UserSpaces,
     pub(crate) apparmor: apparmor::AppArmor,
     pub(crate) selinux: selinux::Selinux,
+    /// Running containers whose monitors have not been met yet.
+    to_meet: Mutex<Vec<Arc<container::Container>>>,
+    /// Whether everything has been taken up that an earlier engine left.
+    settled: watch::Sender<bool>,
 }
 
 impl Engine {
-    /// Reads what is on disk. `spawner` is the engine's end of the spawner's socket. Nothing runs yet: [`Engine::reconcile`] comes next.
+    /// Reads what is on disk. `spawner` is the engine's end of the spawner's socket. Nothing runs yet: [`Engine::reconcile`] comes next, and
+    /// when clients are served [`Engine::finish_reconcile`].
     ///
     /// # Errors
     /// When the folders can't be made or read, or another engine holds them.
@@ -222,6 +228,8 @@ impl Engine {
             selinux: selinux::Selinux::set_up(config.selinux),
             live: RwLock::new(Arc::new(config.live.clone())),
             budget_keeper: Mutex::default(),
+            to_meet: Mutex::default(),
+            settled: watch::Sender::new(false),
             config,
         }))
     }

@@ -238,6 +238,10 @@ impl Networks {
 
     /// Fills the pool on another thread, after requests have been answered.
     pub(crate) fn refill(engine: &Arc<Engine>) {
+        // What runs has its addresses and ids first.
+        if !engine.is_settled() {
+            return;
+        }
         let engine = Arc::clone(engine);
         tokio::spawn(async move {
             let Ok(_one) = engine.networks.refilling.try_lock() else { return };

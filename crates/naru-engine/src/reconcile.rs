@@ -1,4 +1,8 @@
 //! What an engine does when it begins: it meets the monitors that are there, takes up what ended meanwhile, and removes what nobody owns.
+//!
+//! In two parts. Lists are answered as soon as every container is what its record says, for which a look into `/proc` is enough where its
+//! process is still the recorded one. Whatever changes something, or wants more than the record, waits for the second part
+//! ([`Engine::settled`]), in which those monitors are met, too.
 
 use crate::Engine;
 use crate::container::{Container, Record};
@@ -9,60 +13,108 @@ use naru_fs::Durability;
 use naru_monitor::protocol::ExitRecord;
 use naru_net::Netns;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// docker's exit code for a container whose end nobody saw (the machine went down).
 const LOST: i32 = 255;
 /// As many monitors are asked at the same time.
 const AT_ONCE: usize = 64;
+/// So long a monitor is waited for. One that stands still (somebody has stopped it) answers when it goes on, and nobody else waits for it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Reconciles, once, before the engine is served.
-    ///
-    /// # Errors
-    /// When the networks can't be set up. What concerns one container is reported and does not keep the others from being served.
-    pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
+    /// The first part, before anyone is served. What concerns one container is reported and does not keep the others from being served.
+    pub async fn reconcile(self: &Arc<Self>) {
         let all = self.containers.all();
         for container in &all {
             self.images.hold(&container.id, &container.read(|r| r.image.clone()));
         }
-        for some in all.chunks(AT_ONCE) {
-            self.take_up_all(some).await;
-        }
-        let swept = self.images.store.sweep();
-        if let Err(error) = swept {
-            tracing::warn!("cannot sweep the store: {error}");
-        }
-        self.reconcile_volumes();
+        let (unclear, running): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| !self.still_runs(c));
+        self.take_up_all(&unclear).await;
+        *crate::lock(&self.to_meet) = running;
+    }
+
+    /// The second part, once, while lists are served.
+    ///
+    /// # Errors
+    /// When the networks can't be set up.
+    pub async fn finish_reconcile(self: &Arc<Self>) -> Result<()> {
+        let running = std::mem::take(&mut *crate::lock(&self.to_meet));
+        self.take_up_all(&running).await;
         self.check_isolation();
-        // Asked now: one that was taken up may have ended since.
-        let live = self.containers.all().into_iter().map(|c| c.read(Clone::clone));
-        let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
-        live.iter().for_each(|r| self.take_up_ports(r));
-        self.note_links();
-        self.networks.reconcile(&live)?;
-        self.follow_links(None);
+        let engine = Arc::clone(self);
+        let work = move || {
+            engine.reconcile_disk();
+            // Asked now: one that was taken up may have ended since.
+            let live = engine.containers.all().into_iter().map(|c| c.read(Clone::clone));
+            let live: Vec<Record> = live.filter(|r| r.state.has_process()).collect();
+            live.iter().for_each(|r| engine.take_up_ports(r));
+            engine.note_links();
+            engine.networks.reconcile(&live)?;
+            engine.follow_links(None);
+            engine.remove_leftovers();
+            engine.user_spaces.ranges().sweep();
+            Ok(())
+        };
+        crate::image::blocking(work).await?;
         self.watch_rules();
-        self.remove_leftovers();
-        self.user_spaces.ranges().sweep();
+        self.settled.send_replace(true);
         Networks::refill(self);
         self.keep_budget();
-        // Meanwhile clients are served.
         tokio::spawn(Arc::clone(self).start_in_order(self.due_at_engine_start()));
         Ok(())
     }
 
+    /// Waits until everything has been taken up that an earlier engine left.
+    pub async fn settled(&self) {
+        // It can't fail: the sender is ours.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Whether that has been done.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.settled.borrow()
+    }
+
+    /// Whether the process of its record is there. Then its monitor is, or will have ended it by the time that it is looked for.
+    fn still_runs(&self, container: &Container) -> bool {
+        let (pid, start_time) = container.read(|r| {
+            let recorded = r.state.has_process() && r.state.boot_id == self.boot_id;
+            if recorded { (r.state.pid, r.state.start_time) } else { (0, 0) }
+        });
+        pid > 0 && start_time > 0 && naru_runtime::start_time_of(pid) == Some(start_time)
+    }
+
+    fn reconcile_disk(&self) {
+        if let Err(error) = self.images.store.sweep() {
+            tracing::warn!("cannot sweep the store: {error}");
+        }
+        self.reconcile_volumes();
+    }
+
     /// Each of them waits for its monitor's answer, and not for the others'.
     async fn take_up_all(self: &Arc<Self>, containers: &[Arc<Container>]) {
-        let mut tasks = tokio::task::JoinSet::new();
-        for container in containers {
-            let (engine, container) = (Arc::clone(self), Arc::clone(container));
-            tasks.spawn(async move {
-                if let Err(error) = engine.take_up(&container).await {
-                    tracing::warn!(container = container.id.short(), "{error}");
+        for some in containers.chunks(AT_ONCE) {
+            let begin = |container: &Arc<Container>| {
+                let (engine, container) = (Arc::clone(self), Arc::clone(container));
+                tokio::spawn(async move {
+                    if let Err(error) = engine.take_up(&container).await {
+                        tracing::warn!(container = container.id.short(), "{error}");
+                    }
+                })
+            };
+            let tasks: Vec<_> = some.iter().map(begin).collect();
+            let limit = tokio::time::Instant::now() + ANSWER_LIMIT;
+            for (task, container) in tasks.into_iter().zip(some) {
+                // The task goes on.
+                if tokio::time::timeout_at(limit, task).await.is_err() {
+                    tracing::warn!(
+                        container = container.id.short(),
+                        "its monitor doesn't answer; it can be used when it does"
+                    );
                 }
-            });
+            }
         }
-        tasks.join_all().await;
     }
 
     /// One container: running under its monitor, or ended.
@@ -137,13 +189,10 @@ impl Engine {
         }
     }
 
-    /// Its addresses are its own also when its namespace can't be entered.
     fn take_up_network(&self, container: &Container, descriptors: Vec<std::os::fd::OwnedFd>) {
         let (id, attached) = container.read(|r| (r.state.sandbox_id.clone(), r.state.attached.clone()));
-        match descriptors.into_iter().next().map(Netns::from_fd) {
-            Some(Ok(netns)) => drop(container.set_sandbox(Some(Sandbox { id, netns: Arc::new(netns), attached }))),
-            Some(Err(error)) => tracing::warn!(container = container.id.short(), "{error}"),
-            None => {}
+        if let Some(netns) = descriptors.into_iter().next().map(Netns::from_fd) {
+            drop(container.set_sandbox(Some(Sandbox { id, netns: Arc::new(netns), attached })));
         }
     }
 

@@ -8,7 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Where a thread's own network namespace is (namespaces(7)).
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -39,7 +39,8 @@ impl NetnsSetup {
 #[derive(Debug)]
 pub struct Netns {
     fd: OwnedFd,
-    rtnl: Mutex<Rtnl>,
+    /// Opened when it is needed: most namespaces that are taken up are only kept.
+    rtnl: OnceLock<Mutex<Rtnl>>,
 }
 
 impl Netns {
@@ -57,8 +58,12 @@ impl Netns {
             let mut rtnl = Rtnl::open()?;
             apply(&setup)?;
             rtnl.set_up(LOOPBACK, true)?;
-            Ok(Self { fd, rtnl: Mutex::new(rtnl) })
+            Ok(Self::with(fd, rtnl))
         })?)
+    }
+
+    fn with(fd: OwnedFd, rtnl: Rtnl) -> Self {
+        Self { fd, rtnl: OnceLock::from(Mutex::new(rtnl)) }
     }
 
     /// Takes up a new namespace that was made elsewhere: the settings of `setup`, and `lo` up.
@@ -73,20 +78,13 @@ impl Netns {
             let mut rtnl = Rtnl::open()?;
             apply(&setup)?;
             rtnl.set_up(LOOPBACK, true)?;
-            Ok(Self { fd, rtnl: Mutex::new(rtnl) })
+            Ok(Self::with(fd, rtnl))
         })?)
     }
 
-    /// Takes up a namespace that exists (one that a monitor kept).
-    ///
-    /// # Errors
-    /// `EINVAL` when `fd` is no network namespace.
-    pub fn from_fd(fd: OwnedFd) -> naru_base::Result<Self> {
-        Ok(in_thread(move || {
-            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| Error::Namespace { operation: "enter", errno })?;
-            Ok(Self { rtnl: Mutex::new(Rtnl::open()?), fd })
-        })?)
+    /// Takes up a namespace that exists (one that a monitor kept). It is not entered before it is needed.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd, rtnl: OnceLock::new() }
     }
 
     /// The namespace that the calling thread is in.
@@ -94,7 +92,7 @@ impl Netns {
     /// # Errors
     /// As open(2) and socket(2).
     pub fn current() -> naru_base::Result<Self> {
-        Ok(Self { fd: own()?, rtnl: Mutex::new(Rtnl::open()?) })
+        Ok(Self::with(own()?, Rtnl::open()?))
     }
 
     /// A further descriptor of the namespace; it keeps the namespace alive.
@@ -111,7 +109,7 @@ impl Netns {
     /// # Errors
     /// As the kernel says.
     pub fn stats(&self) -> naru_base::Result<Vec<(String, LinkStats)>> {
-        let links = self.rtnl().links()?;
+        let links = self.rtnl()?.links()?;
         Ok(links.into_iter().filter(|l| l.index != LOOPBACK).map(|l| (l.name, l.stats)).collect())
     }
 
@@ -144,8 +142,27 @@ impl Netns {
     }
 
     /// The routing socket inside the namespace.
-    pub fn rtnl(&self) -> MutexGuard<'_, Rtnl> {
-        self.rtnl.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// `EINVAL` when it is no network namespace, and socket(2)'s.
+    pub fn rtnl(&self) -> Result<MutexGuard<'_, Rtnl>> {
+        let opened = match self.rtnl.get() {
+            Some(opened) => opened,
+            None => {
+                let socket = self.open_inside()?;
+                self.rtnl.get_or_init(|| Mutex::new(socket))
+            }
+        };
+        Ok(opened.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open_inside(&self) -> Result<Rtnl> {
+        let fd = self.fd.try_clone().map_err(|_| Error::Malformed("no descriptor for a network namespace"))?;
+        in_thread(move || {
+            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| Error::Namespace { operation: "enter", errno })?;
+            Rtnl::open()
+        })
     }
 }
 

@@ -53,4 +53,4 @@ pub use mount_spaces::{MountSpaces, MountTemplates};
 pub use options::{MountMap, ProcessOptions, StartOptions};
 pub use overlay::{mount_image, mount_root, try_mapped_root};
 pub use rlimits::open_more_files;
-pub use start::{Prepared, Started, Stdio, prepare, prepare_with};
+pub use start::{Prepared, Started, Stdio, prepare, prepare_with, start_time_of};

@@ -362,7 +362,18 @@ fn give_up(child: &Child) {
     let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
 }
 
-/// Field 22 of /proc/PID/stat, counted from behind the name, which may hold anything.
+/// When a process was started, in clock ticks since boot (field 22 of /proc/PID/stat, proc_pid_stat(5)); `None` where there is none, or only
+/// one that has ended and waits for its parent.
+pub fn start_time_of(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let ended = matches!(fields.next()?, "Z" | "X");
+    fields.nth(18)?.parse().ok().filter(|_| !ended)
+}
+
+/// The same for a process that has just been made; 0 when it can't be read.
 pub(crate) fn start_time(pid: Pid) -> u64 {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;

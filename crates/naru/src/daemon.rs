@@ -141,15 +141,25 @@ async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<
         image_policy: settings.image_policy,
     };
     let engine = Engine::open(config, spawner)?;
-    engine.reconcile().await?;
+    engine.reconcile().await;
     if let Some(address) = &settings.metrics_addr {
         tokio::spawn(naru_api::serve_metrics(engine.clone(), address).await?);
     }
     tokio::spawn(reload.serve(hangup, engine.clone(), settings.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("serving on {}", settings.hosts.join(", "));
-    naru_api::serve(engine.clone(), listeners, async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let mut settled = Ok(());
+    naru_api::serve(engine.clone(), listeners, async {
+        let told = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        let settle = async {
+            settled = engine.finish_reconcile().await;
+            if settled.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! { () = told => {}, () = settle => {} }
     })
     .await?;
     engine.shutdown().await;
@@ -158,6 +168,7 @@ async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<
             let _ = std::fs::remove_file(path);
         }
     }
+    settled?;
     tracing::info!("ended; containers go on");
     Ok(())
 }

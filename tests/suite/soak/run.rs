@@ -7,6 +7,7 @@ use anyhow::{Context as _, Error, Result, ensure};
 use naru_testkit::http::Http;
 use naru_testkit::invariants::{self, Seen};
 use naru_testkit::{Engine, EngineOptions, Target, eventually};
+use naru_tests::note;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -146,14 +147,22 @@ fn name(at: usize) -> String {
     format!("soak-{at}")
 }
 
+/// The status of an answer; what an engine says that could not do something is told.
+fn told(op: Op, answer: &naru_testkit::http::Answer) -> u16 {
+    if answer.status >= 500 {
+        note(&format!("{op:?} answered {} {}", answer.status, answer.text().trim()));
+    }
+    answer.status
+}
+
 fn do_op(engine: &Engine, http: &Http, op: Op) -> Result<Done> {
-    let post = |path: String| http.post(&path, &serde_json::Value::Null).ok().map(|a| a.status);
-    let get = |path: String| http.get(&path).ok().map(|a| a.status);
-    let delete = |path: String| http.request("DELETE", &path, &[], &[]).ok().map(|a| a.status);
+    let send = |method: &str, path: String| http.request(method, &path, &[], &[]).ok().map(|a| told(op, &a));
+    let (post, get, delete) =
+        (|path: String| send("POST", path), |path: String| send("GET", path), |path: String| send("DELETE", path));
     let status = match op {
         Op::Create(at, kind) => {
             let path = format!("/containers/create?name={}", name(at));
-            http.post(&path, &settings(kind)).ok().map(|a| a.status)
+            http.post(&path, &settings(kind)).ok().map(|a| told(op, &a))
         }
         Op::Start(at) => post(format!("/containers/{}/start", name(at))),
         Op::Stop(at) => post(format!("/containers/{}/stop?t=0", name(at))),

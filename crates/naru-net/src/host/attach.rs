@@ -102,7 +102,7 @@ impl HostNet {
             rtnl.pin_neighbours(facts.bridge, &endpoint.addresses(), mac)?;
         }
         match facts.mac {
-            Some(bridge) => netns.rtnl().pin_neighbours(own, &endpoint.gateways(), bridge),
+            Some(bridge) => netns.rtnl()?.pin_neighbours(own, &endpoint.gateways(), bridge),
             None => Ok(()),
         }
     }
@@ -156,9 +156,9 @@ impl HostNet {
     /// # Errors
     /// As the kernel says.
     pub fn disconnect(&self, netns: &Netns, endpoint: &Endpoint) -> naru_base::Result<()> {
-        let link = netns.rtnl().link(&endpoint.ifname)?;
+        let link = netns.rtnl()?.link(&endpoint.ifname)?;
         if let Some(link) = link {
-            netns.rtnl().delete_links(&[link.index])?;
+            netns.rtnl()?.delete_links(&[link.index])?;
         }
         self.detach(endpoint);
         Ok(())
@@ -169,7 +169,7 @@ impl HostNet {
     /// # Errors
     /// As the kernel says.
     pub fn set_gateway(&self, netns: &Netns, endpoint: Option<&Endpoint>) -> naru_base::Result<()> {
-        let mut rtnl = netns.rtnl();
+        let mut rtnl = netns.rtnl()?;
         let Some(endpoint) = endpoint else { return Ok(rtnl.set_default_routes(0, &[])?) };
         let link = rtnl.link(&endpoint.ifname)?.ok_or(Error::Malformed("an endpoint's interface is gone"))?;
         Ok(rtnl.set_default_routes(link.index, &endpoint.gateways())?)
@@ -220,12 +220,12 @@ impl HostNet {
             rtnl.settle(port)?;
             rtnl.settle(facts.bridge)?;
         }
-        netns.rtnl().settle(own)
+        netns.rtnl()?.settle(own)
     }
 
     /// Takes back an interface whose endpoint could not be finished.
     fn delete_interface(&self, netns: &Netns, endpoint: &Endpoint) {
-        let mut rtnl = netns.rtnl();
+        let Ok(mut rtnl) = netns.rtnl() else { return };
         if let Ok(Some(link)) = rtnl.link(&endpoint.ifname) {
             // The error that led here is the one to tell; a reconcile finds what is left.
             let _ = rtnl.delete_links(&[link.index]);
@@ -276,7 +276,7 @@ fn configure(netns: &Netns, endpoint: &Endpoint, facts: &Facts, wish: &EndpointR
         netns.enable_ipv6(&endpoint.ifname)?;
     }
     let gateways = if wish.no_default_route { Vec::new() } else { endpoint.gateways() };
-    let mut rtnl = netns.rtnl();
+    let mut rtnl = netns.rtnl()?;
     let link = rtnl.link(&endpoint.ifname)?.ok_or(Error::Malformed("a new interface is not there"))?;
     let wanted = Configuration {
         v4: endpoint.ip.zip(facts.addresses.v4.map(|v4| v4.subnet)),

@@ -38,7 +38,7 @@ impl HostNet {
     /// As the kernel says; not found for a network that is not set up.
     pub fn lead_by_host(&self, netns: &Netns, endpoint: &Endpoint, others: &[IpAddr]) -> naru_base::Result<()> {
         let Some(mac) = self.bridge_mac(&endpoint.network_id)? else { return Ok(()) };
-        let mut rtnl = netns.rtnl();
+        let mut rtnl = netns.rtnl()?;
         match rtnl.link(&endpoint.ifname)? {
             Some(link) => Ok(rtnl.pin_neighbours(link.index, others, mac)?),
             None => Ok(()),
@@ -50,7 +50,7 @@ impl HostNet {
     /// # Errors
     /// As the kernel says.
     pub fn lead_directly(&self, netns: &Netns, endpoint: &Endpoint, others: &[IpAddr]) -> naru_base::Result<()> {
-        let mut rtnl = netns.rtnl();
+        let mut rtnl = netns.rtnl()?;
         match rtnl.link(&endpoint.ifname)? {
             Some(link) => Ok(rtnl.forget_neighbours(link.index, others)?),
             None => Ok(()),

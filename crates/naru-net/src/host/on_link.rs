@@ -118,7 +118,7 @@ impl HostNet {
         match kind {
             LinkKind::Ipvlan { .. } => Ok(None),
             LinkKind::Macvlan { .. } if spec.macvlan_mode == MacvlanMode::Passthru => {
-                parents_mac(&mut netns.rtnl(), inside, wanted).map(Some)
+                parents_mac(&mut *netns.rtnl()?, inside, wanted).map(Some)
             }
             LinkKind::Macvlan { .. } => Ok(Some(mac)),
         }

@@ -17,16 +17,16 @@ fn an_endpoint_is_what_it_says() {
         let container = Container::on(&host, &spec);
         let endpoint = &container.endpoint;
         assert_eq!((endpoint.prefix, endpoint.gateway), (16, Some(Ipv4Addr::new(172, 17, 0, 1))));
-        let inside = container.netns.rtnl().link("eth0").unwrap().unwrap();
+        let inside = container.netns.rtnl().unwrap().link("eth0").unwrap().unwrap();
         assert_eq!((inside.up, inside.mtu, inside.kind.as_str()), (true, 1400, "veth"));
         assert_eq!(inside.mac.unwrap().to_string(), endpoint.mac);
-        let routes = container.netns.rtnl().routes().unwrap();
+        let routes = container.netns.rtnl().unwrap().routes().unwrap();
         assert!(routes.iter().any(|r| r.destination.prefix() == 0 && r.gateway == endpoint.gateway));
         assert!(endpoint.host_ifname.starts_with("veth") && endpoint.host_ifname.len() == 11);
         let mut rtnl = Rtnl::open().unwrap();
         let outside = rtnl.link(&endpoint.host_ifname).unwrap().unwrap();
         assert_eq!((outside.up, outside.master), (true, rtnl.link("naru0").unwrap().unwrap().index));
-        let loopback = container.netns.rtnl().link("lo").unwrap().unwrap();
+        let loopback = container.netns.rtnl().unwrap().link("lo").unwrap().unwrap();
         assert!(loopback.up);
     });
 }
@@ -42,10 +42,10 @@ fn a_private_namespace_has_dockers_settings() {
             assert_eq!(read("ipv6/conf/default/disable_ipv6").trim(), "1");
             assert_eq!(read("ipv6/conf/lo/disable_ipv6").trim(), "0");
         });
-        let again = Netns::from_fd(netns.try_clone_fd().unwrap()).unwrap();
-        assert_eq!(again.rtnl().links().unwrap(), netns.rtnl().links().unwrap());
+        let again = Netns::from_fd(netns.try_clone_fd().unwrap());
+        assert_eq!(again.rtnl().unwrap().links().unwrap(), netns.rtnl().unwrap().links().unwrap());
         let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
-        assert!(Netns::from_fd(file.into()).is_err());
+        assert!(Netns::from_fd(file.into()).rtnl().is_err());
     });
 }
 
@@ -82,7 +82,7 @@ fn wishes_are_met_or_refused_and_a_refusal_leaves_nothing() {
         };
         let endpoint = host.attach(&spec, &netns, &wish).unwrap();
         assert_eq!((endpoint.ip, endpoint.mac.as_str()), (Some(Ipv4Addr::new(172, 17, 9, 9)), "02:42:00:00:00:07"));
-        assert!(netns.rtnl().routes().unwrap().iter().all(|r| r.destination.prefix() > 0));
+        assert!(netns.rtnl().unwrap().routes().unwrap().iter().all(|r| r.destination.prefix() > 0));
         let before = interfaces();
         let refused = |wish: EndpointRequest| host.attach(&spec, &netns, &wish).unwrap_err().class();
         assert_eq!(refused(wish.clone()), Class::Forbidden, "the address is taken");
@@ -113,7 +113,7 @@ fn a_second_default_route_undoes_the_endpoint() {
         let before = interfaces();
         assert!(host.attach(&two, &container.netns, &wish).is_err());
         assert_eq!(interfaces(), before);
-        assert_eq!(container.netns.rtnl().link("eth1").unwrap(), None);
+        assert_eq!(container.netns.rtnl().unwrap().link("eth1").unwrap(), None);
         let wish = EndpointRequest { no_default_route: true, ..wish };
         let second = host.attach(&two, &container.netns, &wish).unwrap();
         assert_eq!(second.ip, Some(Ipv4Addr::new(172, 18, 0, 2)));

@@ -69,7 +69,7 @@ fn an_internal_network_has_no_way_out() {
         let (listener, port) = inside(&outside, listen);
         assert_eq!(talk(&a.netns, &listener, OUTSIDE, port), None, "no route");
         // Also for a container that makes itself a route.
-        let mut rtnl = b.netns.rtnl();
+        let mut rtnl = b.netns.rtnl().unwrap();
         let index = rtnl.link("eth0").unwrap().unwrap().index;
         rtnl.set_default_routes(index, &[IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1))]).unwrap();
         drop(rtnl);

@@ -82,10 +82,10 @@ pub fn another_machine() -> Netns {
         no_ipv6_address: true,
     };
     rtnl.create_veth(&pair).unwrap();
-    let index = netns.rtnl().link("eth0").unwrap().unwrap().index;
+    let index = netns.rtnl().unwrap().link("eth0").unwrap().unwrap().index;
     let wanted =
         Configuration { v4: Some((OUTSIDE, lan)), gateways: &[IpAddr::V4(HOST_OUTSIDE)], ..Configuration::default() };
-    netns.rtnl().configure(index, &wanted).unwrap();
+    netns.rtnl().unwrap().configure(index, &wanted).unwrap();
     netns
 }
 
