@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// So long after the last coming and going of a client, memory that its work took is given back.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// Serves the API on `listeners` until `shutdown` is done, then stops accepting and drops the connections. Streams that a
 /// container's monitor has go on.
@@ -45,11 +47,18 @@ pub async fn serve(engine: Arc<Engine>, listeners: Vec<Listener>, shutdown: impl
 
 async fn accept(engine: Arc<Engine>, listener: Listener) {
     let mut connections = JoinSet::new();
+    let mut used = true;
     loop {
         let socket = tokio::select! {
             socket = accept_one(&listener) => socket,
             Some(_) = connections.join_next() => continue,
+            () = tokio::time::sleep(QUIET), if used => {
+                naru_engine::give_memory_back();
+                used = false;
+                continue;
+            }
         };
+        used = true;
         match socket {
             Ok(socket) => {
                 connections.spawn(connection(Arc::clone(&engine), socket));

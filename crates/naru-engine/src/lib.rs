@@ -53,6 +53,7 @@ pub use live::LiveSettings;
 pub use log_config::check_log;
 pub use naru_registry::Rule as RegistryRule;
 pub use naru_store::ImagePolicy;
+pub use naru_sys::memory::give_back as give_memory_back;
 pub use volume_use::VOLUME_FILTERS;
 
 use container::{RECORD_FILE, RECORD_VERSION, Record, SeccompFilters, Table};

@@ -45,7 +45,7 @@ pub struct SpawnRequest {
     pub space: Option<IdMap>,
 }
 
-/// Spawner to engine. {the user namespace, and belonging to it: a network namespace, and with `mounts` two mount namespaces, as in
+/// Spawner to engine. {the user namespace, and belonging to it: a network namespace, and with `mounts` two more, as in
 /// [`naru_runtime::MountSpaces`]}, or none and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpaceReply {

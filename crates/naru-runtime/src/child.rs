@@ -109,7 +109,17 @@ pub(crate) const OUTSIDE_STEPS: Table<Setup> = &[
     (Step::Limits, |setup, _| process::raise_limits(&setup.process)),
     // The root's place, which only the host's root may reach.
     (Step::WorkingFolder, |setup, _| rustix::process::chdir(&setup.root_place).at(Op::Target, 0)),
+    // The last that is there of the host's.
+    (Step::Propagation, |setup, _| match &setup.spaces.mount {
+        MountSpace::Ahead(ahead) => namespaces::join_mounts(&ahead.system),
+        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+    }),
     (Step::UserNamespace, |setup, _| namespaces::enter_user(&setup.spaces)),
+    // A copy that belongs to the user namespace.
+    (Step::SystemMounts, |setup, _| match &setup.spaces.mount {
+        MountSpace::Ahead(_) => unshare(NewNamespace::Mount).at(Op::Call, 0),
+        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+    }),
 ];
 
 /// The steps, in their order, of which `steps` has a test.
@@ -180,6 +190,8 @@ pub(crate) fn run_between(setup: &Setup, report: BorrowedFd<'_>, told: BorrowedF
         Ok(child) => {
             // Its reader is there, or nobody is.
             let _ = rustix::io::write(told, &child.pid.as_raw_nonzero().get().to_ne_bytes());
+            // The caller ends it; until then it holds the namespaces that the first process leaves.
+            process::wait_for_parents_end(&setup.process);
             exit_now(0)
         }
         Err(errno) => state.fail(Step::UserNamespace, Failure::new(Op::Create, 0, errno)),
@@ -276,8 +288,8 @@ fn start_loopback(setup: &Setup, _: &mut State<'_>) -> Result<(), Failure> {
 fn cut_propagation(spaces: &Spaces) -> Result<(), Failure> {
     // Only now: what precedes needs the host's procfs.
     match &spaces.mount {
-        // Private by its making.
-        MountSpace::Ahead(ahead) => return namespaces::join_mounts(&ahead.system),
+        // Private by its making, and the host's is left already.
+        MountSpace::Ahead(_) => return Ok(()),
         MountSpace::Joined { namespace, .. } => namespaces::join_mounts(namespace)?,
         MountSpace::New => {}
     }

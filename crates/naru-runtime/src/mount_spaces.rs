@@ -7,15 +7,14 @@
 //! file system is below every host's root, and there is nothing in it.
 //!
 //! In a user namespace procfs and sysfs can be mounted only where the whole of them is seen already (the kernel's `mount_too_revealing`).
-//! So there is a second namespace with both: the first process makes its own there, and takes them along as descriptors into the first
-//! one. Nobody else is ever in the second one.
+//! So the first process begins in a copy of another namespace, which has both: it makes its own there, and takes them along as descriptors
+//! into the one that was made ahead. Nobody else is ever in that copy.
 
 use crate::StartError;
 use crate::mounts::{NewFilesystem, attach};
 use crate::report::errno_text;
 use naru_sys::clone::{Child, CloneFlags, clone3};
 use naru_sys::mount_attr::{MountAttr, MountChange, mount_setattr};
-use naru_sys::namespace::{NewNamespace, unshare};
 use naru_sys::process::exit_now;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -25,13 +24,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// The mount namespaces of one container in a user namespace, to which both belong.
+/// What was made ahead for one container in a user namespace.
 #[derive(Debug)]
 pub struct MountSpaces {
-    /// The one that becomes the container's: an empty, read-only folder.
+    /// The mount namespace that becomes the container's, and belongs to its user namespace: an empty, read-only folder.
     pub own: OwnedFd,
-    /// One with the whole of procfs and sysfs, for the first process to make its own in. Whoever closes the last descriptor waits for an RCU
-    /// grace period.
+    /// One of the host's with the whole of procfs and sysfs, a copy of which the first process makes its own in.
     pub system: OwnedFd,
 }
 
@@ -67,35 +65,23 @@ impl MountTemplates {
     /// # Errors
     /// As setns(2); nothing has been made then.
     pub(crate) fn in_empty<T>(&self, make: impl FnOnce() -> T) -> Result<T, StartError> {
-        self.within(&self.empty, make)
-    }
-
-    /// A namespace with procfs and sysfs that belongs to `user`.
-    ///
-    /// # Errors
-    /// As clone3(2), setns(2) and unshare(2).
-    pub(crate) fn system_for(&self, user: BorrowedFd<'_>) -> Result<OwnedFd, StartError> {
-        let fail = |e: Errno| StartError::system(format!("make a mount namespace: {}", errno_text(e)));
-        let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(fail)?;
-        let enter = || {
-            move_into_link_name_space(user, Some(LinkNameSpaceType::User))?;
-            unshare(NewNamespace::Mount)
-        };
-        let holder =
-            self.within(&self.system, || clone3(CloneFlags::CLEAR_SIGHAND, None, || hold(enter(), tell.as_fd())))?;
-        drop(tell);
-        namespace_of(&holder.map_err(fail)?, &told).map_err(fail)
-    }
-
-    fn within<T>(&self, namespace: &OwnedFd, make: impl FnOnce() -> T) -> Result<T, StartError> {
         let fail = |e: Errno| StartError::system(format!("enter a mount namespace: {}", errno_text(e)));
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(fail)?;
+        move_into_link_name_space(self.empty.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(fail)?;
         let made = make();
         // Who can't come back must not do anything else: files are looked up in the wrong place.
         if self.come_home().is_err() {
             exit_now(1);
         }
         Ok(made)
+    }
+
+    /// The one with procfs and sysfs.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub(crate) fn system(&self) -> Result<OwnedFd, StartError> {
+        rustix::io::fcntl_dupfd_cloexec(&self.system, 3)
+            .map_err(|e| StartError::system(format!("duplicate a mount namespace: {}", errno_text(e))))
     }
 
     /// setns(2) also leads to the namespace's root, which need not be this process's.

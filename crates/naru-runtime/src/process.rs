@@ -397,6 +397,13 @@ fn die_with_parent(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failur
     }
 }
 
+/// Returns when the caller has ended. After clone.
+pub(crate) fn wait_for_parents_end(setup: &ProcessSetup) {
+    let mut fds = [PollFd::new(&setup.parent, PollFlags::IN)];
+    // It fails only where there is no memory: then nobody is waited for.
+    let _ = rustix::io::retry_on_intr(|| poll(&mut fds, None));
+}
+
 fn find_program(setup: &ProcessSetup, _: &mut State<'_>) -> Result<(), Failure> {
     if setup.gate.is_some() { program::find(&setup.program) } else { Ok(()) }
 }

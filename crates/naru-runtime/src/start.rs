@@ -226,7 +226,9 @@ impl Prepared {
         let into = cgroup_dir.as_ref().map(|dir| dir.as_fd());
         let explain = |record: &Record| describe::container(&plan, record);
         let child = if setup.spaces.user.is_some() {
-            clone_in_user_namespace(&setup, into, (&reader, writer), explain)?
+            let (child, left) = clone_in_user_namespace(&setup, into, (&reader, writer), explain)?;
+            spent.extend(left);
+            child
         } else {
             let other = setup.spaces.pid.as_ref().map(PidNamespace::enter).transpose()?;
             let child = clone_child(setup.spaces.flags, into, || child::run(&setup, writer.as_fd()))?;
@@ -236,8 +238,7 @@ impl Prepared {
         };
         // The descriptors of mounts close while the child works with its own copies.
         let (process, create_hooks, hooks_done, ahead) = setup.into_needed();
-        let (mounts, system) = ahead.map(|ahead| (ahead.own, ahead.system)).unzip();
-        spent.extend(system);
+        let mounts = ahead.map(|ahead| ahead.own);
         let pid = child.pid.as_raw_nonzero().get();
         if let Some(group) = &mut cgroup.0 {
             group.first_process_is_there(pid);
@@ -270,13 +271,14 @@ fn signal(ready: &OwnedFd) -> Result<(), StartError> {
         .map_err(|e| StartError::system(format!("signal the child: {}", errno_text(e))))
 }
 
-/// The container's first process, born in its user namespace: the sibling of a process that has gone there before it.
+/// The container's first process, born in its user namespace: the sibling of a process that has gone there before it. And a mount
+/// namespace that it leaves on its way: whoever leaves one last waits for a grace period.
 fn clone_in_user_namespace(
     setup: &Setup,
     into: Option<BorrowedFd<'_>>,
     (reader, writer): (&OwnedFd, OwnedFd),
     explain: impl Fn(&Record) -> StartError,
-) -> Result<Child, StartError> {
+) -> Result<(Child, Option<OwnedFd>), StartError> {
     let (told, tell) = report_pipe()?;
     let between =
         clone_child(CloneFlags::CLEAR_SIGHAND, into, || child::run_between(setup, writer.as_fd(), tell.as_fd()))?;
@@ -288,11 +290,18 @@ fn clone_in_user_namespace(
         give_up(&between);
         return Err(StartError::system("enter the user namespace: the process was killed"));
     };
+    let left = setup.spaces.has_mounts().then(|| mounts_of(between.pid)).flatten();
     give_up(&between);
     // A child of ours that nobody else reaps: the number is its own.
     let pidfd = pidfd_open(pid, PidfdFlags::empty())
         .map_err(|e| StartError::system(format!("open the first process: {}", errno_text(e))))?;
-    Ok(Child { pid, pidfd })
+    Ok((Child { pid, pidfd }, left))
+}
+
+/// The mount namespace of a process, if it is there.
+fn mounts_of(pid: Pid) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/ns/mnt", pid.as_raw_nonzero());
+    rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
 /// The pipe that the child reports through.

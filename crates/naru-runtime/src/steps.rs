@@ -84,7 +84,10 @@ mod tests {
                 HostName,
             ]
         );
-        assert_eq!(names(child::OUTSIDE_STEPS), [Hide, Cgroup, OomScore, Limits, WorkingFolder, UserNamespace]);
+        assert_eq!(
+            names(child::OUTSIDE_STEPS),
+            [Hide, Cgroup, OomScore, Limits, WorkingFolder, Propagation, UserNamespace, SystemMounts]
+        );
         assert_eq!(names(exec::STEPS), [Hide, Cgroup, OomScore, Limits, Enter, OpenDirectory]);
         assert_eq!(
             names(process::STEPS),

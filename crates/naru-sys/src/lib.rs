@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fds;
 pub mod interface;
 pub mod keyring;
+pub mod memory;
 pub mod mount_attr;
 pub mod namespace;
 pub mod pidfd;

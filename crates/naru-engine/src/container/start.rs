@@ -76,13 +76,16 @@ impl Engine {
             Space::Of(other) => Some(self.user_space_of(other)?),
             Space::Host | Space::Own => None,
         };
+        // It is forked while its request is made.
+        fault::point();
+        let monitor = self.spawner.spawn(self, container)?;
         let (sandbox, attaches) = tokio::join!(self.make_sandbox(container, &space), container.take_pending());
         let (sandbox, made) = sandbox?;
         let user = shared.or(made);
         let first_id = user.as_ref().map(|user| user.lease.first);
         container.set_lease(user.as_ref().map(|user| Arc::clone(&user.lease)));
-        let started = self.start_in(container, sandbox.as_ref(), user, attaches).await;
-        let (monitor, pid, start_time) = match started {
+        let started = self.start_in(container, &monitor, sandbox.as_ref(), user, attaches).await;
+        let (pid, start_time) = match started {
             Ok(started) => started,
             Err(failure) => {
                 if let Some(sandbox) = sandbox {
@@ -100,10 +103,11 @@ impl Engine {
     async fn start_in(
         self: &Arc<Self>,
         container: &Arc<Container>,
+        monitor: &Arc<MonitorLink>,
         sandbox: Option<&Sandbox>,
         user: Option<UserSpace>,
         attaches: Vec<(Attach, OwnedFd)>,
-    ) -> Result<(Arc<MonitorLink>, i32, u64), StartFailure> {
+    ) -> Result<(i32, u64), StartFailure> {
         let mut ports = self.open_ports(container, sandbox).await?;
         self.write_files(container, sandbox)?;
         if let Some(sandbox) = sandbox {
@@ -139,8 +143,6 @@ impl Engine {
             hooks,
         };
         fault::point();
-        let monitor = self.spawner.spawn(self, container)?;
-        fault::point();
         let descriptors = in_order(joined, streams);
         let (answer, _) = monitor.request(Request::Start(Box::new(request)), descriptors).await?;
         // A container that nobody has written down.
@@ -151,9 +153,9 @@ impl Engine {
                     tracing::warn!(container = container.id.short(), "{warning}");
                 }
                 if let Some(ports) = &mut ports {
-                    ports.keep(&monitor).await;
+                    ports.keep(monitor).await;
                 }
-                Ok((monitor, pid, start_time))
+                Ok((pid, start_time))
             }
             Response::Failed { class, message, exit_code } => {
                 Err(StartFailure { error: Error::new(class, message), exit_code })
