@@ -46,6 +46,7 @@ mod ports;
 mod ports6;
 mod ports_udp;
 mod privileges;
+mod pull_pipeline;
 mod reconnect;
 mod recovery;
 mod registry;

@@ -14,9 +14,9 @@ const GZIP_WINDOW: u8 = 15;
 
 /// What an xz stream may ask for, in bytes: twice what `xz -9` needs.
 const XZ_MEMORY: u64 = 128 << 20;
-/// What xz and bzip2 may make, in bytes, however little they came from.
+/// What a compressed stream may make, in bytes, however little it came from.
 const RATIO_FREE: u64 = 4 << 30;
-/// And beyond that, for each compressed byte: bzip2 makes 10 MB of 50 bytes, which no real archive needs.
+/// And beyond that, for each compressed byte: real files of zeros pass, a bomb (bzip2 makes 10 MB of 50 bytes) does not fill the disk.
 const RATIO_LIMIT: u64 = 200;
 
 /// How a stream is compressed.
@@ -47,10 +47,11 @@ impl Compression {
     }
 }
 
-/// Takes compressed bytes in pieces of any size and hands on what they decompress to.
+/// Takes compressed bytes in pieces of any size and hands on what they decompress to, within measure.
 pub struct Decompressor {
     state: State,
     out: Vec<u8>,
+    ratio: Ratio,
 }
 
 enum State {
@@ -62,8 +63,8 @@ enum State {
         decoder: Decoder<'static>,
         in_frame: bool,
     },
-    Xz(Xz, Ratio),
-    Bzip2(Bzip2, Ratio),
+    Xz(Xz),
+    Bzip2(Bzip2),
 }
 
 struct Bzip2 {
@@ -72,19 +73,26 @@ struct Bzip2 {
 }
 
 /// What came and what was made of it, in bytes.
-#[derive(Default)]
 struct Ratio {
     taken: u64,
     made: u64,
+    free: u64,
 }
 
-impl Ratio {
-    fn hand_on(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<()> {
-        self.made += bytes.len() as u64;
-        if self.made > RATIO_FREE.max(self.taken.saturating_mul(RATIO_LIMIT)) {
+/// An output that takes no more than the ratio allows.
+struct Bounded<'a, O> {
+    ratio: &'a mut Ratio,
+    output: &'a mut O,
+}
+
+impl<O: Output> Output for Bounded<'_, O> {
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let ratio = &mut *self.ratio;
+        ratio.made += bytes.len() as u64;
+        if ratio.made > ratio.free.max(ratio.taken.saturating_mul(RATIO_LIMIT)) {
             return Err(Error::Limit(format!("more than {RATIO_LIMIT} times the size of its compressed form")));
         }
-        if bytes.is_empty() { Ok(()) } else { output.take(bytes) }
+        if bytes.is_empty() { Ok(()) } else { self.output.take(bytes) }
     }
 }
 
@@ -106,7 +114,8 @@ enum Between {
 
 impl Default for Decompressor {
     fn default() -> Self {
-        Self { state: State::Head(Vec::with_capacity(MAGIC)), out: Vec::new() }
+        let ratio = Ratio { taken: 0, made: 0, free: RATIO_FREE };
+        Self { state: State::Head(Vec::with_capacity(MAGIC)), out: Vec::new(), ratio }
     }
 }
 
@@ -150,8 +159,8 @@ impl Decompressor {
             self.start(output)?;
         }
         match self.state {
-            State::Xz(mut xz, mut ratio) => finish_xz(&mut xz, &mut ratio, &mut self.out, output),
-            State::Bzip2(Bzip2 { in_stream: true, .. }, _) => Err(Error::Malformed("bzip2 stream is cut short".into())),
+            State::Xz(mut xz) => finish_xz(&mut xz, &mut self.out, &mut Bounded { ratio: &mut self.ratio, output }),
+            State::Bzip2(Bzip2 { in_stream: true, .. }) => Err(Error::Malformed("bzip2 stream is cut short".into())),
             State::Gzip(Gzip { between: Between::Inside, .. }) => {
                 Err(Error::Malformed("gzip stream is cut short".into()))
             }
@@ -176,26 +185,29 @@ impl Decompressor {
             Compression::Xz => {
                 self.out = vec![0; BUFFER];
                 let xz = Xz::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(|e| xz_error(&e))?;
-                self.state = State::Xz(xz, Ratio::default());
+                self.state = State::Xz(xz);
             }
             Compression::Bzip2 => {
                 self.out = vec![0; BUFFER];
                 let bzip2 = Bzip2 { decoder: bzip2::Decompress::new(false), in_stream: false };
-                self.state = State::Bzip2(bzip2, Ratio::default());
+                self.state = State::Bzip2(bzip2);
             }
         }
         self.run(&head, output)
     }
 
     fn run(&mut self, input: &[u8], output: &mut impl Output) -> Result<()> {
-        match &mut self.state {
+        let Self { state, out, ratio } = self;
+        ratio.taken += input.len() as u64;
+        let mut bounded = Bounded { ratio, output };
+        match state {
             State::Head(_) => Ok(()),
             State::Plain if input.is_empty() => Ok(()),
             State::Plain => output.take(input),
-            State::Gzip(gzip) => gzip.run(input, &mut self.out, output),
-            State::Zstd { decoder, in_frame } => run_zstd(decoder, in_frame, input, &mut self.out, output),
-            State::Xz(xz, ratio) => run_xz(xz, ratio, input, &mut self.out, output),
-            State::Bzip2(bzip2, ratio) => bzip2.run(ratio, input, &mut self.out, output),
+            State::Gzip(gzip) => gzip.run(input, out, &mut bounded),
+            State::Zstd { decoder, in_frame } => run_zstd(decoder, in_frame, input, out, &mut bounded),
+            State::Xz(xz) => run_xz(xz, input, out, &mut bounded),
+            State::Bzip2(bzip2) => bzip2.run(input, out, &mut bounded),
         }
     }
 }
@@ -281,8 +293,7 @@ fn xz_error(e: &liblzma::stream::Error) -> Error {
     }
 }
 
-fn run_xz(xz: &mut Xz, ratio: &mut Ratio, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
-    ratio.taken += input.len() as u64;
+fn run_xz(xz: &mut Xz, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
     while !input.is_empty() {
         // What fills the buffer may have more behind it, which the next step or the end asks for.
         let before = (xz.total_in(), xz.total_out());
@@ -292,18 +303,18 @@ fn run_xz(xz: &mut Xz, ratio: &mut Ratio, mut input: &[u8], out: &mut [u8], outp
             return Err(Error::Malformed("xz: no progress".into()));
         }
         input = &input[consumed..];
-        ratio.hand_on(&out[..produced], output)?;
+        output.take(&out[..produced])?;
     }
     Ok(())
 }
 
-fn finish_xz(xz: &mut Xz, ratio: &mut Ratio, out: &mut [u8], output: &mut impl Output) -> Result<()> {
+fn finish_xz(xz: &mut Xz, out: &mut [u8], output: &mut impl Output) -> Result<()> {
     loop {
         let before = (xz.total_in(), xz.total_out());
         let cut = || Error::Malformed("xz stream is cut short".into());
         let status = xz.process(&[], out, Action::Finish).map_err(|_| cut())?;
         let (_, produced) = progress(before, (xz.total_in(), xz.total_out()));
-        ratio.hand_on(&out[..produced], output)?;
+        output.take(&out[..produced])?;
         match status {
             XzStatus::StreamEnd => return Ok(()),
             _ if produced == 0 => return Err(cut()),
@@ -313,8 +324,7 @@ fn finish_xz(xz: &mut Xz, ratio: &mut Ratio, out: &mut [u8], output: &mut impl O
 }
 
 impl Bzip2 {
-    fn run(&mut self, ratio: &mut Ratio, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
-        ratio.taken += input.len() as u64;
+    fn run(&mut self, mut input: &[u8], out: &mut [u8], output: &mut impl Output) -> Result<()> {
         loop {
             if !self.in_stream {
                 if input.is_empty() {
@@ -327,7 +337,7 @@ impl Bzip2 {
             let status = self.decoder.decompress(input, out).map_err(|e| Error::Malformed(format!("bzip2: {e}")))?;
             let (consumed, produced) = progress(before, (self.decoder.total_in(), self.decoder.total_out()));
             input = &input[consumed..];
-            ratio.hand_on(&out[..produced], output)?;
+            output.take(&out[..produced])?;
             match status {
                 bzip2::Status::StreamEnd => self.in_stream = false,
                 bzip2::Status::MemNeeded => return Err(Error::Malformed("bzip2: out of memory".into())),
@@ -431,12 +441,41 @@ mod tests {
     }
 
     #[test]
-    fn xz_and_bzip2_have_budgets() {
-        let mut ratio = Ratio { taken: 1 << 20, made: RATIO_FREE };
-        let mut output = |_: &[u8]| -> Result<()> { Ok(()) };
-        assert!(matches!(ratio.hand_on(&[0], &mut output), Err(Error::Limit(_))));
-        let mut ratio = Ratio { taken: 1 << 30, made: RATIO_FREE };
-        ratio.hand_on(&[0], &mut output).unwrap();
+    fn what_grows_beyond_measure_is_refused() {
+        let zeros = vec![0; 8 << 20];
+        let mut best = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        best.write_all(&zeros).unwrap();
+        let all = [best.finish().unwrap(), zstd::encode_all(&zeros[..], 1).unwrap(), xz(&zeros), bz(&zeros)];
+        for (bomb, twice) in all.iter().map(|bomb| (bomb, [&bomb[..], bomb].concat())) {
+            assert!(bomb.len() * 200 < zeros.len(), "{}", bomb.len());
+            let unpack = |bytes: &[u8], free: u64| -> Result<u64> {
+                let mut made = 0;
+                let mut output = |b: &[u8]| -> Result<()> {
+                    made += b.len() as u64;
+                    Ok(())
+                };
+                let mut decompressor = Decompressor::default();
+                decompressor.ratio.free = free;
+                bytes.chunks(1000).try_for_each(|piece| decompressor.push(piece, &mut output))?;
+                decompressor.finish(&mut output)?;
+                Ok(made)
+            };
+            assert!(matches!(unpack(bomb, 1 << 20), Err(Error::Limit(_))));
+            // Small enough, however well it is compressed.
+            assert_eq!(unpack(bomb, 8 << 20).unwrap(), 8 << 20);
+            // All of a stream counts: two bombs are one.
+            assert!(matches!(unpack(&twice, 8 << 20), Err(Error::Limit(_))));
+        }
+        let mut noise = sample();
+        noise.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= (at * at >> 7) as u8);
+        let mut decompressor = Decompressor::default();
+        decompressor.ratio.free = 0;
+        decompressor.push(&gzip(&noise), &mut |_: &[u8]| Ok(())).unwrap();
+        decompressor.finish(&mut |_: &[u8]| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn xz_has_a_budget_of_memory() {
         // A dictionary of 1 GiB, announced by a stream of some bytes.
         let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
         options.dict_size(1 << 20);

@@ -28,10 +28,6 @@ const BLOB: &str = "blob";
 const BUFFER: usize = 256 << 10;
 /// As many bytes as tell how a layer is compressed.
 const MAGIC: usize = 8;
-/// A layer of up to so many bytes may be compressed as well as it likes.
-const RATIO_FREE: u64 = 4 << 30;
-/// What is larger may have so many bytes for each one of its blob: real files of zeros pass, a bomb does not fill the disk.
-const RATIO_LIMIT: u64 = 200;
 
 /// The folder of one ingest; what is left of it is removed in the end, but for a blob that is to be resumed.
 pub(crate) struct Work {
@@ -118,8 +114,6 @@ pub(crate) struct Unpacker {
     hasher: Hasher,
     reader: Reader,
     extractor: Extractor,
-    /// How many bytes it takes, as things are.
-    allowed: u64,
 }
 
 impl Unpacker {
@@ -128,7 +122,6 @@ impl Unpacker {
             hasher: Hasher::default(),
             reader: Reader::new(Limits::default()),
             extractor: Extractor::new(diff, policy),
-            allowed: u64::MAX,
         }
     }
 
@@ -152,9 +145,6 @@ pub(crate) struct Unpacked {
 impl Output for Unpacker {
     fn take(&mut self, bytes: &[u8]) -> tar::Result<()> {
         self.hasher.update(bytes);
-        if self.hasher.length() > self.allowed {
-            return Err(tar::Error::Limit(format!("more than {RATIO_LIMIT} times the size of its compressed form")));
-        }
         self.reader.push(bytes, &mut self.extractor)
     }
 }
@@ -173,7 +163,6 @@ impl Pipeline {
             self.head.extend(bytes.iter().take(MAGIC - self.head.len()));
         }
         self.hasher.update(bytes);
-        self.unpacker.allowed = RATIO_FREE.max(self.hasher.length().saturating_mul(RATIO_LIMIT));
         self.decompressor.push(bytes, &mut self.unpacker)
     }
 }
@@ -452,22 +441,5 @@ impl UnpackedLayer {
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e).system(format!("publish layer {name}")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_grows_beyond_measure_is_refused() {
-        let folder = std::env::temp_dir().join(format!("naru-store-ratio-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let diff = naru_fs::Root::open_host(&folder).unwrap().into_fd();
-        let mut unpacker = Unpacker::new(diff, ImagePolicy::default());
-        unpacker.allowed = 1000;
-        unpacker.take(&[0; 512]).unwrap();
-        assert!(unpacker.take(&[0; 512]).unwrap_err().to_string().contains("times the size"));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

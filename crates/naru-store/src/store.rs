@@ -5,16 +5,17 @@ mod collect;
 mod look_up;
 mod manifest;
 mod open;
+mod publish;
 
 pub use catalogue::Catalogue;
 pub use collect::{Lease, Removed};
+pub use publish::{NewImage, NewNames, Renamed};
 
 use self::collect::Holds;
-use self::manifest::check_manifest;
 use crate::blob::Blobs;
 use crate::check::Problem;
 use crate::hash::{chain_id, digest_of};
-use crate::image::{Image, ImageLayer, Source};
+use crate::image::{Image, Source};
 use crate::index::Index;
 use crate::ingest::{LayerIngest, UnpackedLayer};
 use crate::layer::{Layer, Layers};
@@ -58,17 +59,6 @@ pub(crate) struct Inner {
     lost: Mutex<Vec<Problem>>,
     /// Keeps a second engine out.
     _lock: File,
-}
-
-/// An image to be stored.
-#[derive(Debug, Clone, Copy)]
-pub struct NewImage<'a> {
-    /// The configuration's bytes.
-    pub config: &'a [u8],
-    /// The manifest that it came with, its media type and bytes.
-    pub manifest: Option<(&'a str, &'a [u8])>,
-    /// The image that it was built on, when that is in the store.
-    pub parent: Option<&'a Digest>,
 }
 
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -189,64 +179,6 @@ impl Store {
     /// When the archive has hard links to what is in no layer below, or the disk refuses.
     pub fn commit_layer(&self, layer: UnpackedLayer, parent: Option<&Digest>) -> Result<Arc<Layer>> {
         layer.commit(&self.0, parent)
-    }
-
-    /// Stores an image whose layers are all there. It has no name yet.
-    ///
-    /// Hold a [`Lease`] from before the first layer is looked up until this returns.
-    ///
-    /// # Errors
-    /// When the configuration or manifest is malformed, they don't fit each other, or a layer is missing.
-    pub fn put_image(&self, new: &NewImage<'_>) -> Result<Arc<Image>> {
-        let config = ImageConfig::parse(new.config)?;
-        let manifest = match new.manifest {
-            None => None,
-            Some((media_type, bytes)) => Some(check_manifest(media_type, bytes, new.config, &config)?),
-        };
-        let mut layers = Vec::with_capacity(config.rootfs.diff_ids.len());
-        let mut chain: Option<Digest> = None;
-        for (at, diff_id) in config.rootfs.diff_ids.iter().enumerate() {
-            let id = chain_id(chain.as_ref(), diff_id);
-            let layer = self.layer(&id).ok_or_else(|| Error::not_found(format!("layer {id} is not in the store")))?;
-            // The blob that the manifest names, or the one that the layer was first made from.
-            let named = manifest.as_ref().and_then(|(_, m)| m.layers.get(at)).filter(|d| self.has_blob(&d.digest));
-            let blob = named.unwrap_or(&layer.blob);
-            layers.push(ImageLayer {
-                diff_id: diff_id.clone(),
-                chain_id: id.clone(),
-                size: layer.size,
-                blob: Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size),
-            });
-            chain = Some(id);
-        }
-        let _lease = self.lease();
-        let id = self.0.blobs.put(new.config)?;
-        let manifest = match (manifest, new.manifest) {
-            (Some((descriptor, _)), Some((_, bytes))) => {
-                self.0.blobs.put(bytes)?;
-                Some(descriptor)
-            }
-            _ => None,
-        };
-        let mut image = Image {
-            id: id.clone(),
-            config,
-            layers,
-            manifest,
-            parent: new.parent.cloned(),
-            last_tagged: None,
-            source: Source::Layers,
-        };
-        self.change(Sync::Content, |index| {
-            if let Some(old) = index.images.get(&id) {
-                image.parent = image.parent.take().or_else(|| old.parent.clone());
-                image.manifest = image.manifest.take().or_else(|| old.manifest.clone());
-                image.last_tagged.clone_from(&old.last_tagged);
-            }
-            let image = Arc::new(image);
-            index.images.insert(id, Arc::clone(&image));
-            Ok(image)
-        })
     }
 
     /// An image that shows a folder of this machine, under this name; it is not written to the index.

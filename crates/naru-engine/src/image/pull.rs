@@ -8,7 +8,7 @@ use naru_base::error::Context as _;
 use naru_base::{Digest, Error, Platform, Reference, Result};
 use naru_registry::{DownloadEvent, Scope, Session};
 use naru_store::spec::{Descriptor, Document, ImageConfig, Manifest};
-use naru_store::{LayerIngest, Lease, NewImage, UnpackedLayer};
+use naru_store::{LayerIngest, Lease, NewImage, NewNames, UnpackedLayer};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -111,25 +111,20 @@ impl Engine {
         blocking(move || {
             let store = &engine.images.store;
             let new = NewImage { config: &config, manifest: Some((&media_type, &manifest)), parent: None };
-            let image = store.put_image(&new)?;
-            let named = reference.tag().is_some() && reference.digest().is_none();
             let before = store.named(&reference).map(|i| i.id.clone());
-            let whole = reference.repository().with_digest(top.digest.clone());
+            let named = reference.tag().is_some() && reference.digest().is_none();
+            let own = naru_store::digest_of(&manifest);
             // With the index that it is from, when that names it itself.
             let listed = matches!(
                 Document::parse(&top.bytes, &top.media_type)?,
-                Document::Index(index) if index.manifests.iter().any(|d| Some(&d.digest) == image.manifest.as_ref().map(|m| &m.digest))
+                Document::Index(index) if index.manifests.iter().any(|d| d.digest == own)
             );
-            if listed {
-                store.name_index(&whole, &top.media_type, &top.bytes, &image.id)?;
-            } else {
-                store.add_digest(&image.id, &reference.repository(), &top.digest)?;
-            }
-            if named && listed {
-                store.name_index(&reference, &top.media_type, &top.bytes, &image.id)?;
-            } else if named {
-                store.tag(&image.id, &reference)?;
-            }
+            let names = NewNames {
+                tags: if named { std::slice::from_ref(&reference) } else { &[] },
+                digest: Some((&reference, &top.digest)),
+                index: listed.then_some((top.media_type.as_str(), &top.bytes)),
+            };
+            let (image, _) = store.publish(&new, &names)?;
             engine.transfer_event("pull", &image.id, &reference);
             Ok(before.as_ref() != Some(&image.id))
         })

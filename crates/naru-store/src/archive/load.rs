@@ -13,7 +13,7 @@ use crate::ingest::{LayerIngest, UnpackedLayer};
 use crate::spec::{
     Descriptor, Document, ImageConfig, LAYER_LIMIT, REPEAT_LIMIT, SMALL_LAYER, media_type, repeated, too_deep,
 };
-use crate::store::{NewImage, Store};
+use crate::store::{NewImage, NewNames, Renamed, Store};
 use crate::tar::{self, Entry, Kind, Limits, Reader, Sink};
 use naru_base::{Class, Digest, Error, Platform, Reference, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -101,19 +101,11 @@ impl Store {
                     "the archive has an image for {own}, and none for the specified platform ({wanted})"
                 )));
             }
-            let image = self.load_image(item, &mut contents)?;
             for other in &item.others {
                 self.load_image(other, &mut contents)?;
             }
-            for tag in &item.tags {
-                let old = match &item.index {
-                    Some((kind, bytes)) => self.name_index(tag, kind, bytes, &image.id)?,
-                    None => self.tag(&image.id, tag)?,
-                };
-                if let Some(old) = old {
-                    report(LoadEvent::Renamed { tag: tag.clone(), old });
-                }
-            }
+            let (image, renamed) = self.load_image(item, &mut contents)?;
+            renamed.into_iter().for_each(|(tag, old)| report(LoadEvent::Renamed { tag, old }));
             report(LoadEvent::Loaded { image: Arc::clone(&image), tags: item.tags.clone() });
             loaded.push(image);
         }
@@ -138,7 +130,7 @@ impl Store {
         Ok(stage.sink.contents)
     }
 
-    fn load_image(&self, item: &Item, contents: &mut Contents) -> Result<Arc<Image>> {
+    fn load_image(&self, item: &Item, contents: &mut Contents) -> Result<(Arc<Image>, Vec<Renamed>)> {
         let config = ImageConfig::parse(&item.config)?;
         if config.os != "linux" && !config.os.is_empty() {
             return Err(Error::invalid(format!("cannot load {} image on linux", config.os)));
@@ -175,7 +167,9 @@ impl Store {
             parent = Some(id);
         }
         let manifest = item.manifest.as_ref().map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
-        self.put_image(&NewImage { config: &item.config, manifest, parent: None })
+        let index = item.index.as_ref().map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+        let names = NewNames { tags: &item.tags, digest: None, index };
+        self.publish(&NewImage { config: &item.config, manifest, parent: None }, &names)
     }
 
     /// The unpacked layer of an archive's file.
