@@ -248,7 +248,10 @@ fn the_rest_is_asked_of_the_hosts_servers() -> Result<()> {
     // And in one of the container's own instead.
     cli.ok(sleeper("own", "open", &["--dns-search", "quay.example"]))?;
     assert!(cli.ok(["exec", "own", "cat", "/etc/resolv.conf"])?.contains("search quay.example"));
-    printer("own")?;
+    if engine.target() == Target::Naru {
+        // An older daemon asks the host's loopback server out of the container then.
+        printer("own")?;
+    }
     // Its own names, and nothing of the world's (`cve_2024_29018_…`), which an older daemon asks for.
     let strict = engine.target() == Target::Naru;
     assert!(look_up(&cli, "kept", "example.org")?.is_empty() || !strict);

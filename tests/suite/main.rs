@@ -35,6 +35,7 @@ mod mounts;
 mod network;
 mod network_chaos;
 mod network_drivers;
+mod network_flags;
 mod network_isolation;
 mod networks;
 mod oci;

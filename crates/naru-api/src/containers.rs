@@ -50,7 +50,14 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         call.json().await?.ok_or_else(|| Error::invalid("config cannot be empty in order to create a container"))?;
     let platform = if call.version >= v1(41) { names::platform(call.query.text("platform"))? } else { None };
     let name = names::container(call.query.text("name"));
-    let log = &mut body.host_config.get_or_insert_default().log_config;
+    let host = body.host_config.get_or_insert_default();
+    // By its id, as docker does: the other one may get another name.
+    if let Some(("container", other)) = host.network_mode.split_once(':')
+        && let Some(id) = call.engine.container_id(other)
+    {
+        host.network_mode = format!("container:{id}");
+    }
+    let log = &mut host.log_config;
     call.engine.complete_log(&mut log.r#type, log.config.get_or_insert_default());
     let (request, mut warnings) = decode::create::decode(body, name, platform, || facts(&call.engine))?;
     let created = call.engine.create(request).await?;

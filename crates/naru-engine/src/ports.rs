@@ -270,12 +270,12 @@ impl Engine {
         if container.read(|r| r.host.port_bindings.is_empty() && !r.host.publish_all) {
             return Ok(None);
         }
-        let on_any: &[IpAddr] = if has_ipv6() {
-            &[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
-        } else {
-            &[Ipv4Addr::UNSPECIFIED.into()]
+        let on_any = match self.networks.find(endpoint.network_id.as_str()).ok().and_then(|n| n.port_address()) {
+            Some(address) => vec![address],
+            None if has_ipv6() => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            None => vec![Ipv4Addr::UNSPECIFIED.into()],
         };
-        let mut wishes = container.read(|r| wishes(&r.host, &r.config.exposed_ports, on_any))?;
+        let mut wishes = container.read(|r| wishes(&r.host, &r.config.exposed_ports, &on_any))?;
         reachable(&mut wishes, &endpoint, most_served());
         if wishes.is_empty() {
             return Ok(None);

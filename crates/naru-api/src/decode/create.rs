@@ -44,6 +44,11 @@ fn endpoints(
         })?;
         all.insert(name, endpoint);
     }
+    if matches!(settings.network, NetworkMode::Container(_))
+        && (!mac.is_empty() || all.values().any(|endpoint| endpoint.mac.is_some()))
+    {
+        return Err(Error::invalid("conflicting options: mac-address and the network mode"));
+    }
     if let Some(mac) = endpoint::mac(mac)?
         && !matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_))
     {
@@ -98,5 +103,7 @@ mod tests {
         let own = read(r#"{"Image":"x","MacAddress":"02:42:ac:11:00:02","HostConfig":{"NetworkMode":"n"}}"#).unwrap();
         assert_eq!(own.endpoints["n"].mac.as_deref(), Some("02:42:ac:11:00:02"));
         assert!(read(r#"{"Image":"x","MacAddress":"zz"}"#).is_err());
+        let other = r#"{"Image":"x","MacAddress":"02:42:ac:11:00:02","HostConfig":{"NetworkMode":"container:n"}}"#;
+        assert_eq!(read(other).unwrap_err().message(), "conflicting options: mac-address and the network mode");
     }
 }

@@ -4,7 +4,7 @@ use super::state::State;
 use super::{Container, Record};
 use crate::Engine;
 use crate::types::{ContainerConfig, ContainerFiles, ContainerView, HealthState, HostSettings, NetworkMode, Status};
-use naru_base::Result;
+use naru_base::{Id, Result};
 use serde_json::Value;
 
 impl Engine {
@@ -19,6 +19,11 @@ impl Engine {
             self.add_sizes(&mut view);
         }
         Ok(view)
+    }
+
+    /// The id of the container that is meant; none when there is no such one, or several.
+    pub fn container_id(&self, given: &str) -> Option<Id> {
+        self.containers.find(given).ok().map(|container| container.id.clone())
     }
 
     pub(crate) fn view(&self, container: &Container) -> ContainerView {

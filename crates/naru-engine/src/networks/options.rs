@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 const BRIDGE: &str = "com.docker.network.bridge.";
 const MTU: &str = "com.docker.network.driver.mtu";
+/// The address of the host that ports are bound to.
+pub(super) const PORT_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
 
 /// Applies them to a network's specification.
 ///

@@ -2,6 +2,7 @@
 
 use naru_net::NetworkSpec;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 use crate::types::UnixNanos;
 
@@ -34,6 +35,12 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// The address of the host that its containers' ports are bound to unless they say; none for all of them.
+    pub(crate) fn port_address(&self) -> Option<IpAddr> {
+        let address: IpAddr = self.spec.options.get(super::options::PORT_ADDRESS)?.parse().ok()?;
+        (!address.is_unspecified()).then_some(address)
+    }
+
     /// Whether containers have an interface on it.
     pub(crate) fn has_endpoints(&self) -> bool {
         self.spec.driver.has_endpoints()
