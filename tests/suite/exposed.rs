@@ -106,24 +106,33 @@ fn what_nft_rules_say() -> Result<()> {
 
 #[test]
 fn what_ufws_rules_say() -> Result<()> {
-    let run = |arguments, reach, by| Step { program: "iptables-nft", arguments, reach, by };
+    iptables("iptables-nft", "ip filter")
+}
+
+#[test]
+fn what_ufws_rules_say_by_legacy_iptables() -> Result<()> {
+    iptables("iptables-legacy", "ip filter (legacy)")
+}
+
+/// ufw's rules by either program, which are shown as those of `table`.
+fn iptables(program: &str, table: &str) -> Result<()> {
+    let run = |arguments, reach, by| Step { program, arguments, reach, by };
+    let (policy, user) = (format!("the policy of {table} INPUT drops"), format!("of {table} ufw-user-input"));
+    let (accepts, drops) = (format!("{user} accepts"), format!("{user} drops"));
+    let drops_some = format!("{drops} some");
     follow(&[
         run(&["-N", "ufw-user-input"], "open", ""),
         run(&["-A", "ufw-user-input", "-p", "tcp", "--dport", "22", "-j", "ACCEPT"], "open", ""),
         run(&["-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], "open", ""),
         run(&["-A", "INPUT", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"], "open", ""),
         run(&["-A", "INPUT", "-j", "ufw-user-input"], "open", ""),
-        run(&["-P", "INPUT", "DROP"], "closed", "the policy of ip filter INPUT drops"),
+        run(&["-P", "INPUT", "DROP"], "closed", &policy),
         run(
             &["-A", "ufw-user-input", "-p", "tcp", "-m", "multiport", "--dports", "80,8080", "-j", "ACCEPT"],
             "open",
-            "of ip filter ufw-user-input accepts",
+            &accepts,
         ),
-        run(
-            &["-I", "ufw-user-input", "1", "-s", "203.0.113.0/24", "-j", "DROP"],
-            "limited",
-            "of ip filter ufw-user-input drops some",
-        ),
+        run(&["-I", "ufw-user-input", "1", "-s", "203.0.113.0/24", "-j", "DROP"], "limited", &drops_some),
         run(
             &[
                 "-I",
@@ -141,7 +150,7 @@ fn what_ufws_rules_say() -> Result<()> {
                 "REJECT",
             ],
             "closed",
-            "of ip filter ufw-user-input drops",
+            &drops,
         ),
     ])
 }

@@ -119,6 +119,29 @@ fn ufws_rules_hold() -> Result<()> {
     engine.finish()
 }
 
+/// What takes the place of docker's DOCKER-USER chain.
+#[test]
+fn rules_about_what_is_forwarded_to_a_network_hold() -> Result<()> {
+    let Some((mut engine, neighbour)) = scene("mine")? else { return Ok(()) };
+    let world = engine.world();
+    let format = "{{index .Options \"com.docker.network.bridge.name\"}}";
+    let bridge = engine.cli().ok(["network", "inspect", "bridge", "--format", format])?;
+    open(world, &neighbour, "mine")?;
+    nft(world, "add table inet mine; add chain inet mine forward { type filter hook forward priority 0; }")?;
+    nft(world, &format!("add rule inet mine forward oifname {bridge} ip saddr 192.0.2.0/24 drop"))?;
+    closed(world, &neighbour, "mine")?;
+    nft(world, "delete table inet mine")?;
+    open(world, &neighbour, "mine")?;
+    for program in ["iptables-nft", "iptables-legacy"] {
+        run(world, program, &format!("-I FORWARD -o {bridge} -s 192.0.2.2 -j DROP"))?;
+        closed(world, &neighbour, "mine")?;
+        run(world, program, "-F FORWARD")?;
+        open(world, &neighbour, "mine")?;
+    }
+    drop(neighbour);
+    engine.finish()
+}
+
 #[test]
 fn firewallds_rules_hold() -> Result<()> {
     let Some((mut engine, neighbour)) = scene("firewalld")? else { return Ok(()) };

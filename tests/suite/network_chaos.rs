@@ -1,16 +1,19 @@
 //! Two hundred operations in no order that means anything, the engine killed in the middle of them again and again: in the end nothing is
 //! left that nobody owns, and a transfer that went on all the while has lost no byte.
 
+use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use naru_testkit::{Engine, Target, eventually};
+use naru_testkit::{Engine, Target, eventually, invariants};
 use naru_tests::transfer::Transfer;
 
 const OPERATIONS: u32 = 200;
 /// A kill in the middle of every so many operations.
 const KILL_EVERY: u32 = 20;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// The link that macvlan networks are on.
+const PARENT: &str = "parent=far9";
 
 /// The same numbers each time (xorshift64).
 struct Random(u64);
@@ -30,19 +33,30 @@ impl Random {
     fn operation(&mut self) -> Vec<String> {
         let (network, container, volume) = (self.name("net-"), self.name("ctr-"), self.name("vol-"));
         let mount = format!("{volume}:/data");
-        let words: Vec<&str> = match self.below(12) {
+        // The container's own port for some, another's for others, which is refused while that runs.
+        let port = 9100 + self.below(NAMES.len() + 1);
+        let (published, local) = (format!("{port}:7000"), format!("[::1]:{port}:7000/udp"));
+        let macvlan = ["network", "create", "-d", "macvlan", "-o", PARENT, &network];
+        let kept = ["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m", &volume];
+        let run = ["run", "-d", "--name", &container, "-v", &mount];
+        let (on, server) = (["--network", &network], ["-p", &published, "-p", &local]);
+        let program = ["busybox", "sleep", "1000"];
+        let words: Vec<&str> = match self.below(17) {
             0 | 1 => vec!["network", "create", &network],
             2 => vec!["network", "rm", &network],
             3 => vec!["network", "connect", &network, &container],
             4 => vec!["network", "disconnect", &network, &container],
             5 => vec!["volume", "create", &volume],
             6 => vec!["volume", "rm", &volume],
-            7 => vec!["run", "-d", "--name", &container, "-v", &mount, "busybox", "sleep", "1000"],
-            8 => {
-                vec!["run", "-d", "--name", &container, "--network", &network, "-v", &mount, "busybox", "sleep", "1000"]
-            }
+            7 => [&run[..], &program].concat(),
+            8 => [&run[..], &on, &program].concat(),
             9 => vec!["rm", "-f", &container],
             10 => vec!["stop", "-t", "0", &container],
+            11 => vec!["network", "create", "--ipv6", &network],
+            12 => macvlan.to_vec(),
+            13 => kept.to_vec(),
+            14 => [&run[..], &server, &program].concat(),
+            15 => [&run[..], &server, &on, &program].concat(),
             _ => vec!["start", &container],
         };
         words.into_iter().map(str::to_owned).collect()
@@ -65,6 +79,12 @@ fn kills_in_the_middle_leave_nothing() -> Result<()> {
     }
     engine.load_busybox()?;
     let default = engine.cli().ok(["run", "--rm", "busybox", "ip", "-o", "-4", "addr", "show", "eth0"])?;
+    let link = engine
+        .world()
+        .command("ip")
+        .args(["link", "add", "far9", "up", "type", "veth", "peer", "name", "far8"])
+        .status()?;
+    ensure!(link.success(), "a link for macvlan");
     let mut random = Random(0x6e61_7275_0004);
     let mut transfer = Transfer::begin(&engine)?;
     for n in 1..=OPERATIONS {
@@ -113,12 +133,29 @@ fn kills_in_the_middle_leave_nothing() -> Result<()> {
     assert_eq!(cli.ok(["ps", "-aq"])?, "");
     cli.ok(["network", "prune", "-f"])?;
     cli.ok(["volume", "prune", "-a", "-f"])?;
+    // Those with options are not pruned.
+    for name in NAMES {
+        cli.run(["volume", "rm", &format!("vol-{name}")])?;
+    }
     assert_eq!(cli.ok(["network", "ls", "--filter", "type=custom", "-q"])?, "");
     assert_eq!(cli.ok(["volume", "ls", "-q"])?, "");
     let left: Vec<String> = engine.world().links()?.into_iter().filter(|l| l.starts_with("br-")).collect();
     assert!(left.is_empty(), "bridges: {left:?}");
+    // Neither veth nor mount, group, monitor or file.
+    let http = engine.http();
+    eventually("nothing to be left", || invariants::check(&engine, &invariants::see(&http)?, |_| false))?;
+    // And every port is free again.
+    for n in 0..=NAMES.len() {
+        let port = 9100 + n;
+        let bound = engine.world().in_network(move || {
+            let port = u16::try_from(port).unwrap_or_default();
+            (TcpListener::bind(("0.0.0.0", port)), TcpListener::bind(("::1", port)), UdpSocket::bind(("::1", port)))
+        })?;
+        let bound = bound.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+        ensure!(bound.0.is_ok() && bound.1.is_ok() && bound.2.is_ok(), "port {port} is held: {bound:?}");
+    }
     let rules = rules(&engine)?;
-    assert!(!rules.contains("br-"), "{rules}");
+    assert!(!rules.contains("br-") && !rules.contains(" . 91"), "{rules}");
     let names = engine.exec_root().join("names");
     let files = std::fs::read_dir(&names).map(Iterator::count).unwrap_or(0);
     assert_eq!(files, 0, "files of names");

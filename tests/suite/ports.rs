@@ -112,6 +112,7 @@ fn a_taken_port_has_an_owner() -> Result<()> {
         if engine.target() == Target::Naru {
             assert!(done.stderr.contains(&first), "the owner is not named: {}", done.stderr);
         }
+        assert!(!done.stderr.contains("Error waiting"), "told twice: {}", done.stderr);
         assert_eq!(cli.inspect(&second, "{{.State.Status}}")?, "created");
     }
     // Other protocols have ports of their own, and a failed start leaves nothing taken.

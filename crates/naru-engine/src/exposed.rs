@@ -37,7 +37,7 @@ pub struct ExposedAt {
 }
 
 impl Engine {
-    /// All published ports, as the host's rules let other machines reach them now. Rules of legacy iptables are not seen.
+    /// All published ports, as the host's rules let other machines reach them now.
     ///
     /// # Errors
     /// As the kernel says.

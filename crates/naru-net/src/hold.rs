@@ -156,7 +156,7 @@ pub fn port_user(protocol: Protocol, address: IpAddr, port: u16) -> Option<Strin
         Protocol::Sctp => return None,
     };
     let inode = [name.to_owned(), format!("{name}6")].iter().find_map(|table| {
-        let text = std::fs::read_to_string(format!("/proc/self/net/{table}")).ok()?;
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok()?;
         text.lines().skip(1).find_map(|line| listening(line, protocol, address, port))
     })?;
     let target = format!("socket:[{inode}]");

@@ -187,7 +187,7 @@ impl HostNet {
     }
 
     /// Whether another table of the host drops forwarded packets by policy (docker's, ufw's): then containers reach nothing
-    /// until that table lets our bridges through. Best effort; legacy iptables is not seen.
+    /// until that table lets our bridges through. Best effort.
     pub fn forward_policy_blocks(&self) -> bool {
         lock(&self.firewall).nft.forward_policy_blocks(&self.instance.table()).unwrap_or(false)
     }

@@ -5,6 +5,7 @@
 mod expression;
 mod inspect;
 mod judge;
+mod legacy;
 mod listing;
 mod names;
 mod ruleset;

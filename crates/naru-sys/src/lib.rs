@@ -23,3 +23,4 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;
+pub mod sockopt;

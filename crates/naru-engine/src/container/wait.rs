@@ -22,7 +22,9 @@ impl Engine {
         let now = WaitOutcome { exit_code: container.read(|r| r.state.exit_code), error: None };
         let done = move |end: &End| match condition {
             WaitCondition::Removed => end.removed,
-            WaitCondition::NotRunning | WaitCondition::NextExit => end.count > seen || end.removed,
+            WaitCondition::NotRunning => end.count > seen || end.removed,
+            // One that could not be started has not run, so nothing has ended (docker's clients would tell the error twice).
+            WaitCondition::NextExit => (end.count > seen && end.outcome.error.is_none()) || end.removed,
         };
         Ok(async move {
             if over {
@@ -78,6 +80,12 @@ mod tests {
         let world = World::new();
         let next = world.engine.wait("web", WaitCondition::NextExit).unwrap();
         let removed = world.engine.wait("web", WaitCondition::Removed).unwrap();
+        // A start that fails is no end of something that ran.
+        let failed = WaitOutcome { exit_code: 128, error: Some("no such program".into()) };
+        world.container.announce_end(failed);
+        let mut next = Box::pin(next);
+        let early = tokio::time::timeout(std::time::Duration::ZERO, &mut next).await;
+        assert!(early.is_err(), "{early:?}");
         world.container.announce_end(WaitOutcome { exit_code: 7, error: None });
         assert_eq!(next.await.exit_code, 7);
         world.container.announce_removal();

@@ -241,7 +241,7 @@ fn new_live(spec: &NetworkSpec, index: u32, addresses: Addresses) -> Result<Live
 
 /// Whether a bridge of an earlier run has an IPv6 address of another subnet.
 fn has_other_address6(bridge: &str, gateway: Ipv6Addr) -> bool {
-    let text = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
     let own = text.lines().filter_map(super::exposure::read_if_inet6).filter(|(_, name)| name == bridge);
     own.into_iter().any(|(address, _)| address != IpAddr::V6(gateway))
 }

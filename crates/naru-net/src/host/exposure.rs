@@ -48,7 +48,7 @@ pub struct Outlook {
 }
 
 impl HostNet {
-    /// Reads the rules of all other tables, and the host's addresses. Rules of legacy iptables are not seen.
+    /// Reads the rules of all other tables, and the host's addresses.
     ///
     /// # Errors
     /// As the kernel says.
@@ -75,7 +75,7 @@ impl HostNet {
             }
         }
         // Of a kernel without IPv6 there is no such file.
-        let text = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+        let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
         all.extend(text.lines().filter_map(read_if_inet6));
         all.retain(|(_, name)| outer(name));
         Ok(all)

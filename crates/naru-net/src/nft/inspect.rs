@@ -25,8 +25,7 @@ struct Chain {
 
 impl Nft {
     /// Whether a forward chain of another table drops what it has no rule for, as docker's does and ufw's: then containers
-    /// reach nothing until that table lets our bridges through. Best effort: rules of such a chain are not read, and a policy
-    /// that was set with legacy iptables is not visible here.
+    /// reach nothing until that table lets our bridges through. Best effort: rules of such a chain are not read.
     ///
     /// # Errors
     /// As the kernel says.
@@ -37,7 +36,7 @@ impl Nft {
                 && c.policy == Some(DROP)
                 && matches!(c.family, FAMILY_IPV4 | super::FAMILY_INET)
                 && c.table != own_table
-        }))
+        }) || super::legacy::chains()?.iter().any(|c| c.drops && c.hook.is_some_and(|(hook, _)| hook == FORWARD)))
     }
 
     /// Whether the table has this chain.

@@ -57,9 +57,11 @@ pub(crate) struct Judge {
 }
 
 impl Nft {
-    /// Reads the rules of every table but those named `own`.
+    /// Reads the rules of every table but those named `own`, and those of legacy iptables.
     pub(crate) fn judge(&mut self, own: &str) -> Result<Judge> {
-        Ok(Judge { listing: self.list(own)? })
+        let mut listing = self.list(own)?;
+        listing.chains.extend(super::legacy::chains()?);
+        Ok(Judge { listing })
     }
 }
 

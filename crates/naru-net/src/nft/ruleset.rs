@@ -8,11 +8,11 @@
 //! publish-host output, nat          the host's own connections: to-container
 //! to-container                      destination of published ports, by (address, protocol, port), then by (protocol, port)
 //! masquerade   postrouting, nat     what leaves a network's subnet gets the host's address; IPv6 by the bridge it comes from
-//! forward      forward, filter      from-bridge, to-bridge, strangers; the gate's mark is taken off
-//! from-bridge                       answers; to another of our bridges: between; out of an internal network: dropped
+//! forward      forward, filter      answers; from-bridge, to-bridge, strangers; the gate's mark is taken off
+//! from-bridge                       to another of our bridges: between; out of an internal network: dropped
 //! between                           same network with ICC, a link, or a published port; all else is dropped
-//! to-bridge                         answers and published ports; all else is dropped
-//! strangers                         answers, other bridges; all else is dropped (only when the engine turned forwarding on)
+//! to-bridge                         published ports; all else is dropped
+//! strangers                         other bridges; all else is dropped (only when the engine turned forwarding on)
 //! ```
 //!
 //! and, in a table of the same name for each family alone, because `dup` is only there:
@@ -376,7 +376,7 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
     let bridges = BRIDGES.name;
     let gate = all.gate.out.as_str();
     let mut rules: Vec<(&str, Rule)> = vec![
-        ("guard", Rule::new().interface_in(Input, bridges).ipv4().loopback(Family::V4, End::Destination).verdict(Drop)),
+        ("guard", Rule::new().ipv4().loopback(Family::V4, End::Destination).interface_in(Input, bridges).verdict(Drop)),
         // Somebody else's mark stays.
         ("guard", Rule::new().interface_is(Input, gate).marked(0).mark(all.gate.mark)),
         ("guard", Rule::new().ipv6().link_local6(End::Source).verdict(Accept)),
@@ -423,11 +423,12 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("masquerade", Rule::new().ipv6().addresses_in(Family::V6, SELVES6.name).masquerade()),
         // The host's own connections to 127.0.0.1 at a published port.
         ("masquerade", Rule::new().ipv4().loopback(Family::V4, End::Source).interface_in(Output, bridges).masquerade()),
+        // Whoever is told to go on by a chain below this one is told so here, with less to ask of each packet.
+        ("forward", Rule::new().established().verdict(Accept)),
         ("forward", Rule::new().interface_is(Input, gate).marked(all.gate.mark).mark(0)),
         ("forward", Rule::new().interface_in(Input, bridges).verdict(Jump("from-bridge"))),
         ("forward", Rule::new().interface_in(Output, bridges).verdict(Jump("to-bridge"))),
         ("forward", Rule::new().interface_is(Input, gate).interface_not_in(Output, bridges).verdict(Drop)),
-        ("from-bridge", Rule::new().established().verdict(Accept)),
         ("from-bridge", Rule::new().interface_in(Output, bridges).verdict(Jump("between"))),
         ("from-bridge", Rule::new().interface_in(Input, INTERNAL.name).verdict(Drop)),
         ("from-bridge", Rule::new().verdict(Accept)),
@@ -436,12 +437,10 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("between", Rule::new().ipv6().flow_in(Family::V6, LINKS6.name).verdict(Accept)),
         ("between", Rule::new().interface_not_in(Input, INTERNAL.name).published().verdict(Accept)),
         ("between", Rule::new().verdict(Drop)),
-        ("to-bridge", Rule::new().established().verdict(Accept)),
         ("to-bridge", Rule::new().published().verdict(Accept)),
         ("to-bridge", Rule::new().verdict(Drop)),
     ];
     if all.close_forwarding {
-        rules.push((STRANGERS, Rule::new().established().verdict(Accept)));
         // Bridges are those of other engines and of virtual machines, which have their own rules.
         rules.push((STRANGERS, Rule::new().interface_kind(Input, "bridge").verdict(Accept)));
         rules.push((STRANGERS, Rule::new().interface_kind(Output, "bridge").verdict(Accept)));

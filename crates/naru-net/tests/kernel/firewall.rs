@@ -43,7 +43,7 @@ fn nft_reads_the_table_as_it_is_meant() {
             "type filter hook prerouting priority raw - 10; policy accept;",
             "iifname \"naru-gate\" meta mark 0x00000000 meta mark set 0x6e617275",
             "iifname \"naru-gate\" meta mark 0x6e617275 meta mark set 0x00000000",
-            "iifname @bridges ip daddr 127.0.0.0/8 drop",
+            "ip daddr 127.0.0.0/8 iifname @bridges drop",
             "ip saddr @subnets oifname != @bridges masquerade",
             "iifname @bridges jump from-bridge",
             "oifname @bridges jump to-bridge",

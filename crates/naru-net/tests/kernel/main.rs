@@ -4,6 +4,7 @@
 mod firewall;
 mod gate;
 mod identity;
+mod legacy;
 mod lifecycle;
 mod pool;
 mod traffic;
