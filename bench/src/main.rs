@@ -3,8 +3,9 @@
 //! (`tools/setup-tests`). Without a working Naru only dockerd's column is filled. `--runtimes` compares `naru oci run` with crun and runc
 //! instead, `--security` tells what confines a container of Docker, of Podman and of Naru by default,
 //! `--images` compares the work with images, `--store` what ten of them (`tools/ten-images`) take on disk,
-//! `--traffic` how fast bytes and connections move, `--logs` how fast containers' output is logged, `--many N` one engine of ours with N running containers.
+//! `--traffic` how fast bytes and connections move, `--logs` how fast containers' output is logged, `--health` what health checks cost, `--many N` one engine of ours with N running containers.
 
+mod health;
 mod images;
 mod logs;
 mod many;
@@ -40,6 +41,8 @@ struct Settings {
     traffic: bool,
     /// How fast output is logged is compared.
     logs: bool,
+    /// What health checks cost is compared.
+    health: bool,
     /// Images' times are compared.
     images: bool,
     /// What images take on disk is compared.
@@ -73,6 +76,7 @@ fn run(settings: Settings) -> Result<()> {
     match settings {
         Settings { security: true, .. } => security::compare(),
         Settings { many, rounds, .. } if many > 0 => many::measure(many, rounds),
+        Settings { health: true, .. } => health::compare(),
         Settings { images: true, rounds, .. } => images::times(rounds),
         Settings { store: true, .. } => images::disk(),
         Settings { logs: true, rounds, .. } => logs::compare(rounds),
@@ -90,6 +94,7 @@ fn settings() -> Result<Settings> {
         security: false,
         traffic: false,
         logs: false,
+        health: false,
         images: false,
         store: false,
         many: 0,
@@ -102,6 +107,10 @@ fn settings() -> Result<Settings> {
             "--many" => &mut settings.many,
             "--runtimes" => {
                 settings.runtimes = true;
+                continue;
+            }
+            "--health" => {
+                settings.health = true;
                 continue;
             }
             "--images" => {
@@ -126,7 +135,7 @@ fn settings() -> Result<Settings> {
             }
             other => {
                 bail!(
-                    "{other}: it takes --rounds N, --containers N, --runtimes, --images, --store, --traffic, --logs, --many N and --security"
+                    "{other}: it takes --rounds N, --containers N, --runtimes, --health, --images, --store, --traffic, --logs, --many N and --security"
                 )
             }
         };

@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use naru_testkit::{Client, Engine, eventually};
+use naru_testkit::{Client, Engine, EngineOptions, Target, eventually};
 use naru_tests::only_naru;
 use serde_json::Value;
 
@@ -69,6 +69,18 @@ fn results_are_kept_and_told() -> Result<()> {
     }
     cli.ok(["stop", "-t", "0", "talks"])?;
     assert_eq!(cli.inspect("talks", "{{.State.Health.Status}}")?, "unhealthy");
+    if !only_naru("its record on the disk is read") {
+        // In real time: no pause is shorter than the interval (but for what the wall clock is corrected by).
+        let id = cli.inspect("talks", "{{.Id}}")?;
+        let path = engine.data_root().join("containers").join(id).join("config.json");
+        let record: Value = serde_json::from_slice(&fs::read(path)?)?;
+        let log = record["record"]["state"]["health"]["log"].as_array().cloned().unwrap_or_default();
+        assert_eq!(log.len(), 5, "{record}");
+        for pair in log.windows(2) {
+            let pause = pair[1]["start"].as_i64().zip(pair[0]["end"].as_i64()).map(|(start, end)| start - end);
+            assert!(pause >= Some(99_000_000), "{pair:?}");
+        }
+    }
     engine.finish()
 }
 
@@ -395,5 +407,41 @@ fn checks_come_from_the_image() -> Result<()> {
         let said = cli.fails(125, [&["run"], flags, &["busybox", "true"]].concat())?;
         assert!(said.contains(wanted), "{said}");
     }
+    engine.finish()
+}
+
+#[test]
+fn a_full_disk_stops_neither_checks_nor_restarts() -> Result<()> {
+    if only_naru("dockerd does not come back from it") {
+        return Ok(());
+    }
+    let options = EngineOptions { data_tmpfs_mib: Some(48), ..EngineOptions::default() };
+    let mut engine = Engine::with(Target::Naru, options)?;
+    engine.load_busybox()?;
+    let (cli, naru) = (engine.cli(), engine.naru());
+    run(&cli, "checked", "true", &["--health-timeout", "20s"])?;
+    cli.ok(["run", "-d", "--name", "loops", "--restart", "always", "busybox", "sh", "-c", "sleep 0.2; exit 1"])?;
+    cli.wait_for("checked", "{{.State.Health.Status}}", "healthy")?;
+    cli.ok(["run", "-d", "--name", "hog", "busybox", "sh", "-c", "dd if=/dev/zero of=/big bs=1M; exec sleep 1000"])?;
+    eventually("the disk to be full", || {
+        let said = naru.ok(["why", "hog"])?;
+        ensure!(said.contains("the file system of its writable layer is full"), "{said}");
+        Ok(())
+    })?;
+    let last = |name: &str| cli.inspect(name, "{{(index .State.Health.Log 0).End}}");
+    let before = last("checked")?;
+    eventually("a start that fails for want of room", || {
+        let error = cli.inspect("loops", "{{.State.Error}}")?;
+        ensure!(error.contains("no space left on device"), "{error:?}");
+        Ok(())
+    })?;
+    eventually("further checks", || {
+        ensure!(last("checked")? != before, "none");
+        Ok(())
+    })?;
+    assert_eq!(cli.inspect("checked", "{{.State.Health.Status}} {{.State.Health.FailingStreak}}")?, "healthy 0");
+    cli.ok(["rm", "-f", "hog"])?;
+    // What was missing is back: the policy has gone on trying.
+    cli.wait_for("loops", "{{.State.Error}}", "")?;
     engine.finish()
 }

@@ -159,6 +159,15 @@ fn a_start_that_fails_has_its_cause() -> Result<()> {
     cli.ok(["network", "rm", "leaves"])?;
     cli.fails(1, ["start", "network"])?;
     says(&naru, "network", "network leaves not found")?;
+    // A layer that somebody has taken away, and brought back.
+    cli.ok(["create", "--name", "layer", "busybox", "true"])?;
+    let layers = fs::read_dir(engine.data_root().join("images/layers"))?.flatten();
+    let layer = layers.map(|entry| entry.path()).find(|path| path.join("diff").is_dir()).context("a layer")?;
+    fs::rename(layer.join("diff"), layer.join("away"))?;
+    let failed = cli.fails(1, ["start", "layer"]);
+    fs::rename(layer.join("away"), layer.join("diff"))?;
+    assert!(failed?.contains("a layer of its image is not on the disk any more"));
+    cli.ok(["start", "layer"])?;
     let gone = engine.scratch("gone")?;
     cli.ok(["create", "--name", "bind", "-v", &format!("{}:/v", gone.display()), "busybox", "true"])?;
     fs::remove_dir(&gone)?;

@@ -28,6 +28,11 @@ impl Engine {
     /// The error with the cause behind it, where a look at the program tells one. The caller holds the container's operation lock.
     pub(crate) async fn explain(self: &Arc<Self>, container: &Arc<Container>, error: Error) -> Error {
         let (record, host) = (container.read(Clone::clone), Platform::host());
+        let lower = self.images.lower_dirs(&record.image).unwrap_or_default();
+        if lower.iter().any(|folder| matches!(folder.try_exists(), Ok(false))) {
+            let text = "a layer of its image is not on the disk any more (naru system check --repair)";
+            return Error::new(error.class(), format!("{}: {text}", error.message()));
+        }
         let Some((path, refusal)) = refused(error.message()) else { return error };
         if refusal == Refusal::Format && host.rank(&record.platform).is_none() {
             let handler = "no handler for it is registered (binfmt_misc(5); such as Debian's qemu-user-static)";
