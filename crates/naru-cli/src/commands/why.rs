@@ -40,5 +40,25 @@ pub fn why(context: &mut Context, m: &Matches) -> Outcome {
 
 /// Times to the second: `2026-01-02T03:04:05`.
 fn line(time: &str, topic: &str, text: &str) -> String {
-    format!("  {:<19}  {topic:<7}  {text}", time.get(..19).unwrap_or(time)).trim_end().to_owned()
+    format!("  {:<19}  {topic:<7}  {}", time.get(..19).unwrap_or(time), plain(text)).trim_end().to_owned()
+}
+
+/// Names and messages in it are a container's: none of them moves the cursor or makes a line of its own.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_debug()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_a_line() {
+        let said = line("2026-01-02T03:04:05.678Z", "start", "stat /x\u{1b}[31m\ny: no such file");
+        assert_eq!(said, "  2026-01-02T03:04:05  start    stat /x\\u{1b}[31m\\ny: no such file");
+    }
 }
