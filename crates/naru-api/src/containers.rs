@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::decode::{self, names, resources::Facts, tolerant};
 use crate::dto::config::CreateBody;
 use crate::dto::container::Container;
-use crate::dto::container_list::Summary;
+use crate::dto::container_list::{BriefSummary, Summary};
 use crate::dto::host_config::HostConfig;
 use crate::reply::Reply;
 use crate::version::v1;
@@ -28,6 +28,10 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
         size: call.query.flag("size"),
         filters: call.query.filters(CONTAINER_FILTERS)?,
     };
+    if call.query.flag("brief") && options.filters.is_empty() && !options.size {
+        let briefly = call.engine.list_briefly(options.all, options.limit);
+        return Reply::ok(&briefly.into_iter().map(BriefSummary::of).collect::<Vec<_>>());
+    }
     let shown: Vec<Summary> = call.engine.list(&options)?.into_iter().map(Summary::of).collect();
     Reply::ok(&shown)
 }

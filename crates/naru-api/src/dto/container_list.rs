@@ -4,9 +4,9 @@ use super::container::{MountPoint, mount_points};
 use super::network::EndpointSettings;
 use super::time::{now, seconds};
 use naru_base::human::human_since;
-use naru_engine::types::{ContainerView, HealthState, HealthStatus, Status, UnixNanos};
+use naru_engine::types::{BriefView, ContainerView, HealthStatus, PortBinding, Status, UnixNanos};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// docker's `ContainerSummary`.
 #[derive(Debug, Serialize)]
@@ -65,12 +65,12 @@ impl Summary {
             image_id: view.image_id.to_string(),
             command: command(&view.path, &view.args),
             created: seconds(view.created),
-            ports: ports(&view),
+            ports: ports(view.status, &view.ports, &view.config.exposed_ports),
             size_rw: view.size_rw,
             size_root_fs: view.size_root,
             labels: view.config.labels.clone(),
             state: view.status.as_str(),
-            status: status(&view, now()),
+            status: status(&Moment::of(&view), now()),
             host_config: HostConfig {
                 network_mode: view.host.network.as_text(),
                 annotations: view.document.get("Annotations").cloned(),
@@ -80,6 +80,66 @@ impl Summary {
             },
             mounts: mount_points(&view.mounts),
             id: view.id.to_string(),
+        }
+    }
+}
+
+/// What our own client asks for when a table needs no more (`brief=1`).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct BriefSummary {
+    id: String,
+    names: [String; 1],
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: i64,
+    ports: Vec<Port>,
+    state: &'static str,
+    status: String,
+}
+
+impl BriefSummary {
+    pub(crate) fn of(view: BriefView) -> Self {
+        let moment = Moment {
+            status: view.status,
+            health: view.health,
+            exit_code: view.exit_code,
+            started_at: view.started_at,
+            finished_at: view.finished_at,
+        };
+        Self {
+            id: view.id.to_string(),
+            names: [format!("/{}", view.name)],
+            image_id: view.image_id.to_string(),
+            command: command(&view.path, &view.args),
+            created: seconds(view.created),
+            ports: ports(view.status, &view.ports, &view.exposed_ports),
+            state: view.status.as_str(),
+            status: status(&moment, now()),
+            image: view.image,
+        }
+    }
+}
+
+/// What a container's status in words is made of.
+struct Moment {
+    status: Status,
+    health: Option<HealthStatus>,
+    exit_code: i32,
+    started_at: UnixNanos,
+    finished_at: UnixNanos,
+}
+
+impl Moment {
+    fn of(view: &ContainerView) -> Self {
+        Self {
+            status: view.status,
+            health: view.health.as_ref().map(|health| health.status),
+            exit_code: view.exit_code,
+            started_at: view.started_at,
+            finished_at: view.finished_at,
         }
     }
 }
@@ -98,8 +158,8 @@ fn command(path: &str, args: &[String]) -> String {
     line
 }
 
-fn ports(view: &ContainerView) -> Vec<Port> {
-    if !view.status.is_running() {
+fn ports(status: Status, published: &BTreeMap<String, Vec<PortBinding>>, exposed: &BTreeSet<String>) -> Vec<Port> {
+    if !status.is_running() {
         return Vec::new();
     }
     let number = |key: &str| {
@@ -107,7 +167,7 @@ fn ports(view: &ContainerView) -> Vec<Port> {
         Some((port.parse::<u16>().ok()?, protocol.to_owned()))
     };
     let mut all = Vec::new();
-    for (key, bindings) in &view.ports {
+    for (key, bindings) in published {
         let Some((private_port, protocol)) = number(key) else { continue };
         all.extend(bindings.iter().map(|b| Port {
             ip: b.host_ip.clone(),
@@ -116,7 +176,7 @@ fn ports(view: &ContainerView) -> Vec<Port> {
             r#type: protocol.clone(),
         }));
     }
-    for key in view.config.exposed_ports.iter().filter(|k| view.ports.get(*k).is_none_or(Vec::is_empty)) {
+    for key in exposed.iter().filter(|k| published.get(*k).is_none_or(Vec::is_empty)) {
         if let Some((private_port, protocol)) = number(key) {
             all.push(Port { ip: String::new(), private_port, public_port: None, r#type: protocol });
         }
@@ -126,15 +186,15 @@ fn ports(view: &ContainerView) -> Vec<Port> {
 }
 
 /// `Up 3 minutes`, `Exited (0) 2 seconds ago`, …
-fn status(view: &ContainerView, now: UnixNanos) -> String {
+fn status(view: &Moment, now: UnixNanos) -> String {
     let since = |then: UnixNanos| human_since(seconds(now), seconds(then));
     match view.status {
-        Status::Running => match &view.health {
+        Status::Running => match view.health {
             None => format!("Up {}", since(view.started_at)),
-            Some(HealthState { status: HealthStatus::Starting, .. }) => {
+            Some(HealthStatus::Starting) => {
                 format!("Up {} (health: starting)", since(view.started_at))
             }
-            Some(health) => format!("Up {} ({})", since(view.started_at), health.status.as_str()),
+            Some(health) => format!("Up {} ({})", since(view.started_at), health.as_str()),
         },
         Status::Paused => format!("Up {} (Paused)", since(view.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", view.exit_code, since(view.finished_at)),
@@ -170,7 +230,7 @@ mod tests {
             (Status::Created, "Created"),
         ] {
             view.status = state;
-            assert_eq!(status(&view, 400 * second), text);
+            assert_eq!(status(&Moment::of(&view), 400 * second), text);
         }
     }
 
@@ -181,7 +241,7 @@ mod tests {
         view.config.exposed_ports = ["80/tcp".to_owned(), "53/udp".to_owned()].into();
         let binding = naru_engine::types::PortBinding { host_ip: "0.0.0.0".into(), host_port: "8080".into() };
         view.ports = BTreeMap::from([("80/tcp".into(), vec![binding])]);
-        let listed = serde_json::to_value(ports(&view)).unwrap();
+        let listed = serde_json::to_value(ports(view.status, &view.ports, &view.config.exposed_ports)).unwrap();
         assert_eq!(
             listed,
             serde_json::json!([

@@ -64,7 +64,9 @@ pub fn ps(context: &mut Context, m: &Matches) -> Outcome {
     if last > 0 {
         query = query.with("limit", &last.to_string());
     }
-    let query = query.flag("size", size);
+    // No other engine knows the word: it tells everything then.
+    let wants_more = ["Label", "Mounts", "LocalVolumes", "Networks", "Size"].iter().any(|name| format.may_use(name));
+    let query = query.flag("size", size).flag("brief", !size && !wants_more && m.list("filter").is_empty());
     let containers: Vec<Container> = context.get(format!("/containers/json{}", query.as_str()))?;
     let full = m.bool("no-trunc");
     let now = when::now();

@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::Engine;
-use crate::types::{ContainerView, Filters, ListOptions, Status};
+use crate::types::{BriefView, ContainerView, Filters, ListOptions, Status};
 use naru_base::{Error, Result};
 use std::sync::Arc;
 
@@ -33,11 +33,8 @@ impl Engine {
     pub fn list(&self, options: &ListOptions) -> Result<Vec<ContainerView>> {
         let filter = Compiled::new(self, &options.filters)?;
         let every_state = options.all || options.limit > 0 || filter.names_a_state();
-        let mut found: Vec<Arc<Container>> = self.containers.all();
-        found.retain(|c| every_state || c.status().is_running());
-        found.sort_by_key(|c| std::cmp::Reverse(c.read(|r| r.created)));
-        let mut views = Vec::with_capacity(found.len());
-        for container in found {
+        let mut views = Vec::new();
+        for container in self.newest_first(every_state) {
             if options.limit > 0 && views.len() == options.limit {
                 break;
             }
@@ -52,6 +49,20 @@ impl Engine {
             }
         }
         Ok(views)
+    }
+
+    /// The same without filters, and no more of each than a line needs.
+    pub fn list_briefly(&self, all: bool, limit: usize) -> Vec<BriefView> {
+        let found = self.newest_first(all || limit > 0);
+        let most = if limit > 0 { limit } else { usize::MAX };
+        found.iter().take(most).map(|container| container.brief()).collect()
+    }
+
+    fn newest_first(&self, every_state: bool) -> Vec<Arc<Container>> {
+        let mut found: Vec<Arc<Container>> = self.containers.all();
+        found.retain(|c| every_state || c.status().is_running());
+        found.sort_by_cached_key(|c| std::cmp::Reverse(c.read(|r| r.created)));
+        found
     }
 }
 

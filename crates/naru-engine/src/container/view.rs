@@ -3,7 +3,9 @@
 use super::state::State;
 use super::{Container, Record};
 use crate::Engine;
-use crate::types::{ContainerConfig, ContainerFiles, ContainerView, HealthState, HostSettings, NetworkMode, Status};
+use crate::types::{
+    BriefView, ContainerConfig, ContainerFiles, ContainerView, HealthState, HostSettings, NetworkMode, Status,
+};
 use naru_base::{Id, Result};
 use serde_json::Value;
 
@@ -153,6 +155,28 @@ fn brief(r: &Record) -> Record {
             ports: r.state.ports.clone(),
             ..r.state
         },
+    }
+}
+
+impl Container {
+    pub(super) fn brief(&self) -> BriefView {
+        let status = self.status();
+        self.read(|r| BriefView {
+            id: r.id.clone(),
+            name: r.name.clone(),
+            created: r.created,
+            image: r.config.image.clone(),
+            image_id: r.image.clone(),
+            path: r.path.clone(),
+            args: r.args.clone(),
+            status,
+            exit_code: r.state.exit_code,
+            started_at: r.state.started_at,
+            finished_at: r.state.finished_at,
+            health: r.state.health.as_ref().map(|health| health.status),
+            ports: crate::ports::shown(&r.state.ports),
+            exposed_ports: r.config.exposed_ports.clone(),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Containers as they are asked for, shown and waited for.
 
 use super::{
-    ContainerConfig, EndpointSettings, EndpointView, Filters, HealthState, HostSettings, PortBinding, UnixNanos,
+    ContainerConfig, EndpointSettings, EndpointView, Filters, HealthState, HealthStatus, HostSettings, PortBinding,
+    UnixNanos,
 };
 use naru_base::{Digest, Id, Platform};
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,39 @@ pub struct ContainerView {
     pub platform: Platform,
     /// The image's manifest digest, when known.
     pub manifest_digest: Option<Digest>,
+}
+
+/// What a line of a list needs to know of a container: a thousand are listed at once.
+#[derive(Debug, Clone)]
+pub struct BriefView {
+    /// Id.
+    pub id: Id,
+    /// Name without slash.
+    pub name: String,
+    /// When made.
+    pub created: UnixNanos,
+    /// The image as the caller named it.
+    pub image: String,
+    /// Image id.
+    pub image_id: Digest,
+    /// Program.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// State.
+    pub status: Status,
+    /// Last exit code.
+    pub exit_code: i32,
+    /// Last start.
+    pub started_at: UnixNanos,
+    /// Last end.
+    pub finished_at: UnixNanos,
+    /// Its health, if that is checked.
+    pub health: Option<HealthStatus>,
+    /// Published ports while it runs.
+    pub ports: BTreeMap<String, Vec<PortBinding>>,
+    /// Ports that it exposes.
+    pub exposed_ports: std::collections::BTreeSet<String>,
 }
 
 /// Where a container's files are on the host.
