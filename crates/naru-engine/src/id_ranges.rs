@@ -209,6 +209,7 @@ impl Register {
 
     fn add(&self, first: u32) {
         // It is there already after a crash.
+        naru_sys::fault::point();
         let _ = rustix::fs::symlinkat(&self.owner, &self.folder, first.to_string());
     }
 
@@ -246,6 +247,7 @@ impl Register {
 
     fn unlink(&self, first: u32) {
         // An entry that stays keeps a range from being used, and no more.
+        naru_sys::fault::point();
         let _ = rustix::fs::unlinkat(self.folder.as_fd(), first.to_string(), AtFlags::empty());
     }
 }

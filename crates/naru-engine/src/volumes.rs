@@ -317,6 +317,7 @@ impl Volumes {
                 rustix::fs::syncfs(&made).system(what())?;
             }
             // Onto the empty one, in one step; one that is no longer empty stays (rename(2)).
+            naru_sys::fault::point();
             rustix::fs::renameat(&folder, FILL, &folder, DATA)
                 .or_else(|e| match e {
                     rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST => Ok(()),
@@ -352,6 +353,7 @@ impl Volumes {
         let root = Root::open_host(&self.folder).system("cannot open the volumes")?;
         discard(&root, &trash);
         // In one step: a volume is there or not, whenever the machine stops.
+        naru_sys::fault::point();
         rustix::fs::renameat(&root, name, &root, &trash).system(format!("cannot remove volume {name}"))?;
         self.records.sync().system(format!("cannot remove volume {name} for good"))?;
         known.remove(name);

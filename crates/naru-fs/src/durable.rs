@@ -65,6 +65,7 @@ fn replace(
     rustix::fs::fchmod(&fd, mode).map_err(|e| Error::new("chmod", temporary, e))?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes).map_err(|e| write_error(name, &e))?;
+    fault::point();
     if durability == Durability::Synced {
         rustix::fs::fsync(&file).map_err(|e| Error::new("fsync", name, e))?;
     }
@@ -89,6 +90,7 @@ fn write_error(name: &str, e: &std::io::Error) -> Error {
 /// # Errors
 /// The call's.
 pub fn sync_dir(dir: impl AsFd) -> Result<()> {
+    fault::point();
     rustix::fs::fsync(dir).map_err(|e| Error::new("fsync", ".", e))
 }
 
@@ -123,6 +125,7 @@ pub fn remove(dir: impl AsFd, name: &str, durability: Durability) -> Result<()> 
 /// # Errors
 /// linkat(2)'s.
 pub fn keep(dir: impl AsFd, name: &str, kept: &str) -> Result<()> {
+    fault::point();
     match rustix::fs::linkat(&dir, name, &dir, kept, AtFlags::empty()) {
         Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::new("link", name, e)),

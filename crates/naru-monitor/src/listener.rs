@@ -21,6 +21,7 @@ impl Listener {
     /// socket(2)'s, bind(2)'s, listen(2)'s.
     pub(crate) fn bind(folder: OwnedFd) -> Result<Self> {
         let fail = |e: Errno| Error::system(format!("listen on {SOCKET_NAME}: {e}"));
+        naru_sys::fault::point();
         match unlinkat(&folder, SOCKET_NAME, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(fail(errno)),
@@ -31,10 +32,12 @@ impl Listener {
         let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", folder.as_raw_fd());
         let address = SocketAddrUnix::new(path).map_err(fail)?;
         let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+        naru_sys::fault::point();
         let bound = rustix::net::bind(&socket, &address);
         rustix::process::umask(mask);
         bound.map_err(fail)?;
         let listener = Self { socket, folder };
+        naru_sys::fault::point();
         rustix::net::listen(&listener.socket, 16).map_err(fail)?;
         Ok(listener)
     }

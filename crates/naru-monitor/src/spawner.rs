@@ -14,7 +14,7 @@ use naru_runtime::plan::IdMap;
 use naru_runtime::{MountTemplates, UserSpace};
 use naru_sys::clone::{Child, CloneFlags, clone3, fork};
 use naru_sys::execve::{CStringArray, execveat};
-use naru_sys::{fds, process, signals};
+use naru_sys::{fault, fds, process, signals};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -68,7 +68,7 @@ pub fn start_spawner() -> Result<Spawner> {
     let (control, theirs) = stream_pair()?;
     let null = open_null()?;
     let argv = CStringArray::new([c"naru", PERSONALITY, TITLE_ROOM].map(CString::from).into());
-    let envp = CStringArray::new(naru_sys::fault::of_monitors());
+    let envp = CStringArray::new(fault::of_helpers());
     let run = || execute(program.as_fd(), theirs.as_fd(), null.as_fd(), &argv, &envp);
     let Child { pid, .. } = clone3(CloneFlags::CLEAR_SIGHAND, None, run).system("start the spawner")?;
     Ok(Spawner { control, pid: pid.as_raw_nonzero().get() })
@@ -113,6 +113,7 @@ fn open_null() -> Result<OwnedFd> {
 
 /// Starts a monitor for each [`SpawnRequest`] on `control`, until its other end is closed; returns the exit code of the process.
 pub fn spawner_main(control: OwnedFd) -> i32 {
+    fault::be(fault::Kind::Spawner);
     ignore(&IGNORED);
     // The kernel reaps monitors.
     ignore(&[Signal::CHILD]);
@@ -128,11 +129,13 @@ pub fn spawner_main(control: OwnedFd) -> i32 {
             Ok(Some((request, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
                 let Some(socket) = descriptors.next() else { continue };
+                fault::point();
                 // Without a monitor, or an answer, the engine finds its socket closed.
                 let _ = match &request.space {
                     Some(map) => make_space(map, descriptors.next(), &templates, &socket),
                     None => spawn(&request.id, &socket).map(drop),
                 };
+                fault::point();
             }
             Ok(None) if decoder.fill(&control).is_ok() => {}
             _ => return 0,
@@ -155,7 +158,9 @@ fn make_space(
 ) -> Result<()> {
     // Where there can't be any, a start makes its mount namespace itself.
     let templates = templates.get_or_init(|| MountTemplates::make().ok());
+    fault::point();
     let made = UserSpace::create(map, within, templates.as_ref());
+    fault::point();
     let mounts = made.as_ref().ok().and_then(|space| space.mounts.as_ref());
     let reply = SpaceReply { error: made.as_ref().err().map(|e| e.message.clone()), mounts: mounts.is_some() };
     let spaces = made.iter().flat_map(|space| [space.user.as_fd(), space.net.as_fd()]);
@@ -167,13 +172,16 @@ fn make_space(
 fn spawn(id: &str, socket: &OwnedFd) -> Result<i32> {
     let short: String = id.chars().take(SHORT_ID).collect();
     let title = CString::new(format!("naru-monitor {short}")).system("make a title")?;
+    fault::point();
     fork(|| become_monitor(&title, socket)).map_err(|e| Error::system(format!("fork a monitor: {e}")))
 }
 
 /// In the child: nothing of the spawner's stays but its memory.
 fn become_monitor(title: &CStr, socket: &OwnedFd) -> Infallible {
+    fault::be(fault::Kind::Monitor);
     signals::reset_dispositions();
     ignore(&IGNORED);
+    fault::point();
     let ready = rustix::process::setsid()
         .and_then(|_| rustix::stdio::dup2_stdin(socket))
         .and_then(|()| rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
@@ -190,6 +198,7 @@ fn become_monitor(title: &CStr, socket: &OwnedFd) -> Infallible {
 }
 
 fn run_monitor(_: i32) -> ! {
+    fault::point();
     let code = match take_stdin() {
         Ok(control) => monitor_main(control),
         Err(_) => 1,

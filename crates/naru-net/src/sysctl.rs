@@ -13,6 +13,7 @@ pub(crate) fn has_ipv6() -> bool {
 /// Writes `value` to `/proc/sys/net/<key>` (`ipv4/ip_forward`).
 pub(crate) fn write(key: &str, value: &str) -> Result<()> {
     let path = format!("{ROOT}/{key}");
+    naru_sys::fault::point();
     std::fs::write(&path, value).map_err(|source| Error::Sysctl { path, source })
 }
 

@@ -188,6 +188,7 @@ pub(crate) fn run_between(setup: &Setup, report: BorrowedFd<'_>, told: BorrowedF
     run_steps(OUTSIDE_STEPS, setup, &mut state);
     match clone3(setup.spaces.flags | CloneFlags::PARENT, None, || run(setup, report)) {
         Ok(child) => {
+            naru_sys::fault::point_in_child();
             // Its reader is there, or nobody is.
             let _ = rustix::io::write(told, &child.pid.as_raw_nonzero().get().to_ne_bytes());
             // The caller ends it; until then it holds the namespaces that the first process leaves.
@@ -201,6 +202,7 @@ pub(crate) fn run_between(setup: &Setup, report: BorrowedFd<'_>, told: BorrowedF
 /// Runs `steps` until one fails.
 pub(crate) fn run_steps<S>(steps: Table<S>, setup: &S, state: &mut State<'_>) {
     for (step, run) in steps {
+        naru_sys::fault::point_in_child();
         if let Err(failure) = run(setup, state) {
             state.fail(*step, failure);
         }

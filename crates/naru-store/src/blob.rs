@@ -69,6 +69,7 @@ impl Blobs {
 
     /// A second name of the blob in the folder `dir`; whether there is such a blob.
     pub(crate) fn lend(&self, digest: &Digest, dir: &OwnedFd, name: &str) -> Result<bool> {
+        naru_sys::fault::point();
         match rustix::fs::linkat(&self.root, digest.hex(), dir, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),

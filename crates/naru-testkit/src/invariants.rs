@@ -11,6 +11,12 @@ use crate::http::Http;
 
 /// Network pairs that the engine keeps ready.
 const WARM_NETWORKS: usize = 4;
+/// Namespaces, with or without a network's interface, that it keeps ready, and those that it tries things in.
+const READY: usize = WARM_NETWORKS + 4;
+/// Files that an engine has open without any container, at most: its own, and those of clients that ask at the same time.
+const DESCRIPTORS: usize = 80;
+/// Files that it has open for each: sockets, namespaces.
+const DESCRIPTORS_EACH: usize = 8;
 
 /// A container, as the engine shows it.
 #[derive(Clone, Debug)]
@@ -86,6 +92,37 @@ pub fn check(engine: &Engine, seen: &BTreeMap<String, Seen>, restless: impl Fn(&
     ensure!(trash.is_empty(), "the trash has {trash:?}");
     let temporary = temporaries(&engine.data_root())?;
     ensure!(temporary.is_empty(), "temporary files are left: {temporary:?}");
+    small(engine, most)?;
+    disk(&engine.http())
+}
+
+/// What is many small things: ids, pinned neighbours, descriptors, files of names. So many containers may have some at most.
+fn small(engine: &Engine, most: usize) -> Result<()> {
+    let world = engine.world();
+    let ids = fs::read_dir(format!("/proc/{}/root/run/naru-ids", world.pid())).map_or(0, |entries| {
+        entries.flatten().filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).count()
+    });
+    ensure!(ids <= most + READY, "{ids} ranges of ids are taken for at most {most} containers");
+    let pinned = world.command("ip").args(["neigh", "show", "nud", "permanent"]).output()?;
+    let pinned = String::from_utf8_lossy(&pinned.stdout).lines().count();
+    // One for each family.
+    ensure!(pinned <= 2 * (most + READY), "{pinned} neighbours are pinned for at most {most} containers");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", engine.pid()?)).map_or(0, Iterator::count);
+    let limit = DESCRIPTORS + DESCRIPTORS_EACH * (most + READY);
+    ensure!(descriptors <= limit, "the engine has {descriptors} files open for at most {most} containers");
+    let networks = engine.http().get("/networks")?.json()?;
+    let networks: BTreeSet<&str> = networks.as_array().into_iter().flatten().filter_map(|n| n["Id"].as_str()).collect();
+    let names = folders(&engine.exec_root().join("names")).unwrap_or_default();
+    let nobodys: Vec<&String> = names.iter().filter(|name| !networks.contains(name.as_str())).collect();
+    ensure!(nobodys.is_empty(), "files of names of no network: {nobodys:?}");
+    Ok(())
+}
+
+/// Blobs, layers, images, records and volumes, as the engine itself judges them: whole, and each somebody's.
+fn disk(http: &Http) -> Result<()> {
+    let found = http.post("/system/check", &serde_json::Value::Null)?.json()?;
+    let problems = found["Problems"].as_array().context("a list of problems")?;
+    ensure!(problems.is_empty(), "system check finds {problems:?}");
     Ok(())
 }
 

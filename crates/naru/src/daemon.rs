@@ -1,9 +1,11 @@
 //! `naru daemon`: the engine, served until it is told to end. Containers go on without it.
 
+use crate::again::{Ended, begin_again, watch_spawner};
 use crate::settings::{HELP, Settings};
 use anyhow::{Context as _, Result, bail};
 use naru_engine::{Engine, EngineConfig};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, Rlimit};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
@@ -11,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -27,7 +30,8 @@ pub(crate) fn main(args: &[OsString]) -> i32 {
     }
     let level = start_telling(settings.live.debug);
     match run(&settings, Reload { args: args.to_vec(), level }) {
-        Ok(()) => 0,
+        Ok((Ended::ByRequest, _)) => 0,
+        Ok((Ended::ForWantOfSpawner, files)) => fail(&format!("cannot begin again: {}", begin_again(args, files)), 1),
         Err(error) => fail(&format!("{error:#}"), 1),
     }
 }
@@ -89,19 +93,23 @@ fn print(text: &str) -> i32 {
     0
 }
 
-fn run(settings: &Settings, reload: Reload) -> Result<()> {
+/// Serves, and tells why it has ended, and which limit of open files it was started with.
+fn run(settings: &Settings, reload: Reload) -> Result<(Ended, Rlimit)> {
     // Held until the end: the second engine on these roots ends here, before it touches anything.
     let _lock = lock(&settings.data_root)?;
     let _pidfile = PidFile::write(&settings.exec_root, &settings.pidfile)?;
     // Before any thread exists: it forks.
     let spawner = naru_monitor::start_spawner().context("cannot start the spawner")?;
+    let files = rustix::process::getrlimit(Resource::Nofile);
     raise_files();
+    let died = watch_spawner(spawner.pid)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(serve(settings, reload, spawner.control))
+    let ended = runtime.block_on(serve(settings, reload, (spawner.control, died)))?;
+    Ok((ended, files))
 }
 
 /// The engine may have as many files open as its hard limit says: a thousand ports are two thousand sockets while they are opened. The
@@ -115,7 +123,11 @@ fn raise_files() {
     }
 }
 
-async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<()> {
+async fn serve(
+    settings: &Settings,
+    reload: Reload,
+    (spawner, died): (OwnedFd, oneshot::Receiver<()>),
+) -> Result<Ended> {
     // From now on it ends nothing any more.
     let hangup = signal(SignalKind::hangup())?;
     let mut listeners = Vec::new();
@@ -148,7 +160,7 @@ async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<
     tokio::spawn(reload.serve(hangup, engine.clone(), settings.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("serving on {}", settings.hosts.join(", "));
-    let mut settled = Ok(());
+    let (mut settled, mut ended) = (Ok(()), Ended::ByRequest);
     naru_api::serve(engine.clone(), listeners, async {
         let told = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -159,7 +171,7 @@ async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! { () = told => {}, () = settle => {} }
+        tokio::select! { () = told => {}, () = settle => {}, _ = died => ended = Ended::ForWantOfSpawner }
     })
     .await?;
     engine.shutdown().await;
@@ -169,8 +181,11 @@ async fn serve(settings: &Settings, reload: Reload, spawner: OwnedFd) -> Result<
         }
     }
     settled?;
-    tracing::info!("ended; containers go on");
-    Ok(())
+    match ended {
+        Ended::ByRequest => tracing::info!("ended; containers go on"),
+        Ended::ForWantOfSpawner => tracing::warn!("the spawner has died: the engine begins again; containers go on"),
+    }
+    Ok(ended)
 }
 
 /// One engine per data root.

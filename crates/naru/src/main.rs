@@ -1,5 +1,6 @@
 //! The program: picks a personality by its arguments, before any thread exists.
 
+mod again;
 mod daemon;
 mod settings;
 mod start;

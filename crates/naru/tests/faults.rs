@@ -112,7 +112,10 @@ fn an_engine_may_die_at_any_point() -> Result<()> {
         at += step;
     }
     // Nothing to do when the test's standard error is closed.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{tried} points of {at} tried\n").as_bytes());
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("{tried} points tried; the last one, at {at}, lies behind the work\n").as_bytes(),
+    );
     ensure!(tried > 3, "only {tried} points: a build without them?");
     engine.finish()
 }

@@ -1,5 +1,5 @@
-//! Monitors die at a point of their work, at every one in turn: their container ends with them, the engine says so, and nothing is left over.
-//! The points are those of a debug build (`naru_sys::fault`).
+//! The spawner, monitors, and what is to become a container's program die at a point of their work, at every one in turn: the engine says so,
+//! and nothing is left over. The points are those of a debug build (`naru_sys::fault`).
 //!
 //! `NARU_FAULT_STEP=1 cargo test -p naru --test monitor_faults` tries every point; the default is a sample of them.
 #![expect(clippy::tests_outside_test_module, reason = "a test program of its own")]
@@ -19,6 +19,21 @@ const END: usize = 200;
 
 #[test]
 fn a_monitor_may_die_at_any_point() -> Result<()> {
+    at_each_point("monitors", |engine, at| one(engine, "NARU_FAULT_MONITOR_AT", at))
+}
+
+#[test]
+fn what_becomes_a_program_may_die_at_any_point() -> Result<()> {
+    at_each_point("children", |engine, at| one(engine, "NARU_FAULT_CHILD_AT", at))
+}
+
+#[test]
+fn a_spawner_may_die_at_any_point() -> Result<()> {
+    at_each_point("spawners", spawner)
+}
+
+/// Points from the first on, until no death is noticed any more.
+fn at_each_point(whose: &str, one: impl Fn(&Engine, usize) -> Result<bool>) -> Result<()> {
     let step = std::env::var("NARU_FAULT_STEP").ok().and_then(|s| s.parse().ok()).unwrap_or(STEP);
     let program = Some(PathBuf::from(env!("CARGO_BIN_EXE_naru")));
     let mut engine = Engine::with(Target::Naru, EngineOptions { program, ..EngineOptions::default() })?;
@@ -34,18 +49,50 @@ fn a_monitor_may_die_at_any_point() -> Result<()> {
         }
     }
     // Nothing to do when the test's standard error is closed.
-    let _ =
-        std::io::Write::write_all(&mut std::io::stderr(), format!("deaths at {died} points were noticed\n").as_bytes());
-    ensure!((2..END / step).contains(&died), "monitors died at {died} points");
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("{whose}: deaths at {died} points were noticed\n").as_bytes(),
+    );
+    ensure!((2..END / step).contains(&died), "{whose} died at {died} points");
     engine.terminate()?;
     engine.launch()?;
     engine.finish()
 }
 
-/// Every monitor dies at that point; whether any has.
-fn one(engine: &Engine, at: usize) -> Result<bool> {
+/// The spawner dies at that point; whether it has. The engine begins again by itself then, as the same process.
+fn spawner(engine: &Engine, at: usize) -> Result<bool> {
     engine.terminate()?;
-    engine.launch_with(&[("NARU_FAULT_MONITOR_AT", &at.to_string())])?;
+    let told = |engine: &Engine| engine.log().matches("the spawner has died").count();
+    let before = told(engine);
+    engine.launch_with(&[("NARU_FAULT_SPAWNER_AT", &at.to_string())])?;
+    let (http, pid) = (engine.http(), engine.pid()?);
+    let body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Volumes": {"/v": {}}});
+    // A request may be on its way when the engine begins again.
+    eventually("the container to be made", || {
+        let made = http.post("/containers/create?name=plain", &body)?;
+        ensure!([201, 409].contains(&made.status), "a creation answered {} {}", made.status, made.text());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    eventually("the container to be started", || {
+        let started = http.post("/containers/plain/start", &Value::Null)?;
+        ensure!([204, 304].contains(&started.status), "a start answered {} {}", started.status, started.text());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    eventually("the container to be found", || invariants::check(engine, &invariants::see(&http)?, |_| false))?;
+    ensure!(engine.pid()? == pid, "the engine is another process");
+    eventually("the container to be removed", || {
+        let removed = http.request("DELETE", "/containers/plain?force=1&v=1", &[], &[])?;
+        ensure!([204, 404].contains(&removed.status), "a removal answered {} {}", removed.status, removed.text());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    eventually("nothing to be left over", || invariants::check(engine, &invariants::see(&http)?, |_| false))?;
+    Ok(told(engine) > before)
+}
+
+/// Every process that has this variable dies at that point of its own; whether any has.
+fn one(engine: &Engine, variable: &str, at: usize) -> Result<bool> {
+    engine.terminate()?;
+    engine.launch_with(&[(variable, &at.to_string())])?;
     let http = engine.http();
     let body =
         |host: Value| json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Volumes": {"/v": {}}, "HostConfig": host});

@@ -82,6 +82,8 @@ fn do_step(engine: &Engine, step: &Step, model: &mut Model, counts: &mut Counts,
     let disaster = step.iter().any(|op| op.is_disaster());
     if step.iter().any(|op| matches!(op, Op::KillEngine(_))) {
         engine.launch().context("a new engine")?;
+        // Answered when everything has been taken up; lists are answered before that.
+        http.get("/info")?;
     }
     let mut done = Vec::new();
     for result in results {

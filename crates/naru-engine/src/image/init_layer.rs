@@ -43,6 +43,7 @@ impl InitLayers {
             .system("cannot clear an init layer")?;
         all.create_dir_all(&temporary, Mode::from_raw_mode(0o755)).system("cannot make an init layer")?;
         fill(&all.sub(&temporary).system("cannot make an init layer")?, lower)?;
+        naru_sys::fault::point();
         std::fs::rename(self.folder.join(&temporary), &path).system("cannot publish an init layer")?;
         Ok(path)
     }
