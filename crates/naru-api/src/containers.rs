@@ -6,6 +6,7 @@ use crate::dto::config::CreateBody;
 use crate::dto::container::Container;
 use crate::dto::container_list::{BriefSummary, Summary};
 use crate::dto::host_config::HostConfig;
+use crate::progress;
 use crate::reply::Reply;
 use crate::version::v1;
 use http::StatusCode;
@@ -13,6 +14,7 @@ use naru_base::{Error, Result};
 use naru_engine::types::{ChangeKind, ContainerView, ListOptions, RemoveOptions};
 use naru_engine::{CONTAINER_FILTERS, Engine};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Filters of a prune.
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "until"];
@@ -162,9 +164,13 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
         space_reclaimed: u64,
     }
     let filters = call.query.filters(&PRUNE_FILTERS)?;
-    let (deleted, space_reclaimed) = call.engine.prune_containers(&filters).await?;
-    let deleted: Vec<String> = deleted.iter().map(ToString::to_string).collect();
-    Reply::ok(&Answer { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
+    let engine = Arc::clone(&call.engine);
+    progress::answer(&call, StatusCode::OK, |sink| async move {
+        let (deleted, space_reclaimed) = engine.prune_containers(&filters, sink).await?;
+        let deleted: Vec<String> = deleted.iter().map(ToString::to_string).collect();
+        Ok(Answer { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
+    })
+    .await
 }
 
 /// GET /containers/{id}/changes

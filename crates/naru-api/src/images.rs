@@ -109,9 +109,13 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
         space_reclaimed: u64,
     }
     let filters = call.query.filters(&PRUNE_FILTERS)?;
-    let (removed, space_reclaimed) = call.engine.prune_images(&filters).await?;
-    let removed: Vec<Removed> = removed.into_iter().map(Removed::of).collect();
-    Reply::ok(&Answer { images_deleted: (!removed.is_empty()).then_some(removed), space_reclaimed })
+    let engine = Arc::clone(&call.engine);
+    progress::answer(&call, StatusCode::OK, |sink| async move {
+        let (removed, space_reclaimed) = engine.prune_images(&filters, sink).await?;
+        let removed: Vec<Removed> = removed.into_iter().map(Removed::of).collect();
+        Ok(Answer { images_deleted: (!removed.is_empty()).then_some(removed), space_reclaimed })
+    })
+    .await
 }
 
 /// POST /images/create: a pull, or an import.
@@ -198,7 +202,12 @@ pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
         pause: call.query.flag_or("pause", true),
         changes: call.query.all("changes"),
         config,
+        progress: None,
     };
-    let id = call.engine.commit(request).await?;
-    Reply::json(StatusCode::CREATED, &Answer { id: id.to_string() })
+    let engine = Arc::clone(&call.engine);
+    progress::answer(&call, StatusCode::CREATED, |progress| async move {
+        let id = engine.commit(CommitRequest { progress, ..request }).await?;
+        Ok(Answer { id: id.to_string() })
+    })
+    .await
 }

@@ -1,8 +1,10 @@
 //! Progress of long operations as docker's JSON messages, one object and `\r\n` each.
 
+use crate::call::Call;
 use crate::reply::{JSON, Pieces, Reply};
 use bytes::Bytes;
 use futures_util::stream;
+use http::StatusCode;
 use naru_base::size::human_size;
 use naru_base::{Error, Result};
 use naru_engine::types::{Progress, ProgressSink};
@@ -27,6 +29,38 @@ where
         Some(failure) if running.batch.is_empty() => Err(failure),
         _ => Ok(Reply::stream(JSON, pieces(running))),
     }
+}
+
+/// An operation whose answer is one object: with `progress=1` (Naru's own) its progress is told first, and the answer is the last message's
+/// `aux`. It goes on when the client leaves: what it holds meanwhile is given back by it alone.
+///
+/// # Errors
+/// The operation's; with progress only when it fails before it has told anything.
+pub(crate) async fn answer<F, T>(
+    call: &Call,
+    status: StatusCode,
+    start: impl FnOnce(Option<ProgressSink>) -> F,
+) -> Result<Reply>
+where
+    F: Future<Output = Result<T>> + Send + 'static,
+    T: Serialize + Send + 'static,
+{
+    let finish = |work: tokio::task::JoinHandle<Result<T>>| async move {
+        work.await.map_err(|e| Error::system(format!("the work was broken off: {e}")))?
+    };
+    if !call.query.flag("progress") {
+        return Reply::json(status, &finish(tokio::spawn(start(None))).await?);
+    }
+    let told = reply(|sink| {
+        let work = tokio::spawn(start(Some(sink.clone())));
+        async move {
+            let answer = serde_json::to_value(finish(work).await?);
+            let answer = answer.map_err(|e| Error::system(format!("cannot write the answer: {e}")))?;
+            let _ = sink.send(Progress::Aux(answer));
+            Ok(())
+        }
+    });
+    Ok(told.await?.with_header("naru-progress", "1"))
 }
 
 /// Likewise, but a failure is always told in the stream: so docker answers to an archive that is sent, and clients look for it there.
@@ -93,7 +127,8 @@ impl Running {
 /// The messages of a batch. Of several positions of one object only the last is told.
 fn lines(batch: &[Progress]) -> Vec<u8> {
     let same = |a: &Progress, b: &Progress| match (a, b) {
-        (Progress::Bytes { id: x, status: s, .. }, Progress::Bytes { id: y, status: t, .. }) => x == y && s == t,
+        (Progress::Bytes { id: x, status: s, .. }, Progress::Bytes { id: y, status: t, .. })
+        | (Progress::Count { id: x, status: s, .. }, Progress::Count { id: y, status: t, .. }) => x == y && s == t,
         _ => false,
     };
     let mut text = Vec::new();
@@ -113,7 +148,7 @@ struct Message<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'a str>,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
-    progress_detail: Option<Detail>,
+    progress_detail: Option<Detail<'a>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     progress: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,11 +162,13 @@ struct Message<'a> {
 }
 
 #[derive(Default, Serialize)]
-struct Detail {
+struct Detail<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     current: u64,
     #[serde(skip_serializing_if = "is_zero")]
     total: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    units: &'a str,
 }
 
 #[derive(Serialize)]
@@ -155,10 +192,20 @@ fn line(progress: &Progress) -> Vec<u8> {
         Progress::Bytes { id, status, current, total } => Message {
             status: Some(status),
             id: (!id.is_empty()).then_some(id),
-            progress_detail: Some(Detail { current: *current, total: *total }),
+            progress_detail: Some(Detail { current: *current, total: *total, units: "" }),
             progress: bar(*current, *total),
             ..Message::default()
         },
+        Progress::Count { id, status, current, total } => {
+            let (current, total) = (*current as u64, *total as u64);
+            Message {
+                status: Some(status),
+                id: Some(id),
+                progress_detail: Some(Detail { current, total, units: id }),
+                progress: format!("{current}/{total} {id}"),
+                ..Message::default()
+            }
+        }
         Progress::Stream(text) => Message { stream: Some(text), ..Message::default() },
         Progress::Aux(value) => {
             Message { aux: Some(value), progress_detail: Some(Detail::default()), ..Message::default() }

@@ -3,6 +3,7 @@
 use crate::absent::NO_SWARM;
 use crate::call::Call;
 use crate::dto::volume::{Volume, VolumeList};
+use crate::progress;
 use crate::reply::Reply;
 use crate::version::v1;
 use http::StatusCode;
@@ -10,6 +11,7 @@ use naru_base::{Error, Result};
 use naru_engine::VOLUME_FILTERS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Filters of a prune.
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "all"];
@@ -64,6 +66,10 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
     if call.version < v1(42) {
         filters.insert("all".into(), vec!["true".into()]);
     }
-    let (deleted, space_reclaimed) = call.engine.prune_volumes(&filters).await?;
-    Reply::ok(&Answer { volumes_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
+    let engine = Arc::clone(&call.engine);
+    progress::answer(&call, StatusCode::OK, |sink| async move {
+        let (deleted, space_reclaimed) = engine.prune_volumes(&filters, sink).await?;
+        Ok(Answer { volumes_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
+    })
+    .await
 }

@@ -1,8 +1,10 @@
 //! The progress of pulls, pushes and loads: one line per layer on a terminal, plain lines elsewhere.
 
+use crate::context::Context;
 use crate::failure::Failure;
-use crate::when;
+use crate::{term, when};
 use naru_base::{duration, size};
+use naru_client::{Query, Request};
 use serde::Deserialize;
 use std::io::{BufReader, Read, Write};
 
@@ -174,6 +176,25 @@ impl Progress {
         }
         format!("{bar}{numbers}{left}")
     }
+}
+
+/// Sends a request whose answer is one object. Called by its own name, the program shows how far the engine is on standard error: a line that
+/// changes on a terminal, plain lines elsewhere. Standard output has docker's words alone.
+///
+/// # Errors
+/// The operation's.
+pub fn answer<T: serde::de::DeserializeOwned>(context: &mut Context, path: &str, query: Query) -> Result<T, Failure> {
+    let query = query.flag("progress", context.program == "naru");
+    context.printer.flush()?;
+    let response = context.send(Request::post(format!("{path}{}", query.as_str())))?;
+    if response.header("naru-progress").is_none() {
+        return Ok(response.json()?);
+    }
+    let mut last = serde_json::Value::Null;
+    let mut out = std::io::stderr();
+    let terminal = term::stderr_columns();
+    Display { out: &mut out, terminal, aux: &mut |value| last = value.clone() }.run(response.into_body())?;
+    serde_json::from_value(last).map_err(|e| Failure::new(format!("malformed answer from the engine: {e}")))
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ pub fn size() -> Option<(u16, u16)> {
     (size.ws_row > 0 || size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
+/// Columns of standard error's terminal; `None` when it is none.
+pub fn stderr_columns() -> Option<usize> {
+    let size = termios::tcgetwinsize(stdio::stderr()).ok()?;
+    Some(usize::from(size.ws_col))
+}
+
 /// The width to lay help out for.
 pub fn help_width() -> usize {
     size().map_or(80, |(_, columns)| usize::from(columns)).max(40)

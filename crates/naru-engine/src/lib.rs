@@ -31,6 +31,7 @@ mod reconcile;
 mod root_view;
 mod selinux;
 mod spawner;
+mod steps;
 pub mod types;
 mod user_spaces;
 mod volume_mount;

@@ -1,7 +1,8 @@
 //! Volumes, with what containers know of them; and filling a new one from its image.
 
 use crate::container::{Container, ResolvedMount, label_fits, name_pattern};
-use crate::types::{Filters, MountKind, VolumeView};
+use crate::steps::Steps;
+use crate::types::{Filters, MountKind, ProgressSink, VolumeView};
 use crate::{Engine, root_view};
 use naru_base::error::Context as _;
 use naru_base::{Error, Id, Result};
@@ -103,11 +104,23 @@ impl Engine {
     ///
     /// # Errors
     /// For filters that docker doesn't know here.
-    pub async fn prune_volumes(&self, filters: &Filters) -> Result<(Vec<String>, u64)> {
+    pub async fn prune_volumes(
+        self: &Arc<Self>,
+        filters: &Filters,
+        progress: Option<ProgressSink>,
+    ) -> Result<(Vec<String>, u64)> {
+        let (engine, filters) = (Arc::clone(self), filters.clone());
+        crate::image::blocking(move || engine.prune_volumes_now(&filters, progress)).await
+    }
+
+    fn prune_volumes_now(&self, filters: &Filters, progress: Option<ProgressSink>) -> Result<(Vec<String>, u64)> {
         let filter = crate::prune::Filter::parse_with(filters, &["all"])?;
         let all = truth(filters, "all")?.unwrap_or(false);
         let (mut removed, mut bytes) = (Vec::new(), 0);
-        for volume in self.volumes.list() {
+        let listed = self.volumes.list();
+        let mut steps = Steps::begin(progress, "volumes", listed.len());
+        for volume in listed {
+            steps.step();
             // One whose files lie elsewhere is left, as docker does.
             let wanted = (all || volume.anonymous)
                 && volume.options.is_empty()
@@ -122,6 +135,7 @@ impl Engine {
                 removed.push(volume.name);
             }
         }
+        steps.end(removed.len(), bytes);
         self.prune_event("volume", bytes);
         Ok((removed, bytes))
     }

@@ -30,9 +30,25 @@ impl Store {
         &self,
         parent: Option<&Image>,
         upper: &Root,
+        config: ImageConfig,
+        step: History,
+        level: u32,
+    ) -> Result<Arc<Image>> {
+        self.commit_watched(parent, upper, config, step, level, &mut |_| {})
+    }
+
+    /// As [`Store::commit`]; `watch` is told how many bytes of the layer's archive there are, again and again.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_watched(
+        &self,
+        parent: Option<&Image>,
+        upper: &Root,
         mut config: ImageConfig,
         mut step: History,
         level: u32,
+        watch: &mut dyn FnMut(u64),
     ) -> Result<Arc<Image>> {
         if let Some(Image { source: Source::Host(_), .. }) = parent {
             return Err(Error::invalid(
@@ -40,7 +56,7 @@ impl Store {
             ));
         }
         let _lease = self.lease();
-        let layer = self.pack_upper(upper, level)?;
+        let layer = self.pack_upper(upper, level, watch)?;
         config.rootfs = parent.map_or_else(RootFs::default, |p| p.config.rootfs.clone());
         config.history = parent.map_or_else(Vec::new, |p| p.config.history.clone());
         step.empty_layer = layer.is_none();
@@ -79,13 +95,14 @@ impl Store {
     }
 
     /// Packs, compresses, hashes and unpacks an upper folder at once; `None` when there is nothing in it.
-    pub fn pack_upper(&self, upper: &Root, level: u32) -> Result<Option<UnpackedLayer>> {
+    fn pack_upper(&self, upper: &Root, level: u32, watch: &mut dyn FnMut(u64)) -> Result<Option<UnpackedLayer>> {
         let work = Work::new(&self.0, self.0.fresh_name())?;
         let lease = Lease::new(&self.0);
         let blob = HashedFile { file: BufWriter::with_capacity(BUFFER, work.open_blob()?), hasher: Hasher::default() };
         let gzip = GzEncoder::new(blob, flate2::Compression::new(level.min(9)));
         // What a container of this engine has made is not from elsewhere.
-        let mut tee = Tee { unpacker: Unpacker::new(work.make_layer()?, ImagePolicy::default()), gzip };
+        let unpacker = Unpacker::new(work.make_layer()?, ImagePolicy::default());
+        let mut tee = Tee { unpacker, gzip, taken: 0, watch };
         pack_layer(upper, &mut tee)?;
         let unpacked = tee.unpacker.finish().map_err(Error::from)?;
         if unpacked.entries == 0 {
@@ -99,12 +116,14 @@ impl Store {
 }
 
 /// Feeds an archive to the unpacker and to the compressor.
-struct Tee {
+struct Tee<'a> {
     unpacker: Unpacker,
     gzip: GzEncoder<HashedFile>,
+    taken: u64,
+    watch: &'a mut dyn FnMut(u64),
 }
 
-impl Write for Tee {
+impl Write for Tee<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_all(bytes)?;
         Ok(bytes.len())
@@ -112,7 +131,10 @@ impl Write for Tee {
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.unpacker.take(bytes).map_err(io::Error::other)?;
-        self.gzip.write_all(bytes)
+        self.gzip.write_all(bytes)?;
+        self.taken += bytes.len() as u64;
+        (self.watch)(self.taken);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,10 +3,11 @@
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flag::Matches;
+use crate::progress;
 use crate::tabwriter::Tabs;
 use crate::types::{Created, HostPort, Inspected};
 use naru_base::Reference;
-use naru_client::{Query, Request, escape_path};
+use naru_client::{Query, escape_path};
 
 /// `commit`.
 pub fn commit(context: &mut Context, m: &Matches) -> Outcome {
@@ -26,7 +27,7 @@ pub fn commit(context: &mut Context, m: &Matches) -> Outcome {
         let target = target.with_default_tag();
         query = query.with("repo", &target.repository().familiar_name()).with("tag", target.tag().unwrap_or_default());
     }
-    let created: Created = context.send(Request::post(format!("/commit{}", query.as_str())))?.json()?;
+    let created: Created = progress::answer(context, "/commit", query)?;
     context.printer.line(created.id)?;
     Ok(0)
 }

@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::filters;
 use crate::flag::Matches;
+use crate::progress;
 use naru_base::size;
 use naru_client::{Query, Request};
 use serde_json::{Map, Value};
@@ -31,12 +32,12 @@ fn ask(context: &mut Context, m: &Matches, warning: &str) -> Result<bool, Failur
     confirm(context, &format!("{warning}\n{QUESTION}"))
 }
 
-fn request(context: &Context, family: &str, wanted: &Map<String, Value>) -> Result<Report, Failure> {
+fn request(context: &mut Context, family: &str, wanted: &Map<String, Value>) -> Result<Report, Failure> {
     let mut query = Query::new();
     if !wanted.is_empty() {
         query.push("filters", &Value::Object(wanted.clone()).to_string());
     }
-    Ok(context.send(Request::post(format!("/{family}/prune{}", query.as_str())))?.json()?)
+    progress::answer(context, &format!("/{family}/prune"), query)
 }
 
 /// The part of the report before the total.

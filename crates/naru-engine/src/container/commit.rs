@@ -2,9 +2,11 @@
 
 use super::{Container, merge};
 use crate::image::{blocking, run_config_of};
-use crate::types::{CommitRequest, ContainerConfig, Status};
+use crate::steps::watch_bytes;
+use crate::types::{CommitRequest, ContainerConfig, Progress, Status};
 use crate::{Engine, clock};
 use naru_base::error::Context as _;
+use naru_base::size::human_size;
 use naru_base::{Class, Digest, Error, Result};
 use naru_fs::Root;
 use naru_store::spec::{History, ImageConfig};
@@ -47,14 +49,30 @@ impl Engine {
         let frozen = request.pause && container.status() == Status::Running && self.hold_still(&container).await?;
         let upper = self.files(&container.id, 0).upper;
         let engine = Arc::clone(self);
+        let sink = request.progress.clone();
+        let say = |status: String| {
+            if let Some(sink) = &sink {
+                let _ = sink.send(Progress::Status { id: None, status });
+            }
+        };
+        say(format!("Packing the changes of {}", record.name));
+        let mut packed = 0;
+        let mut tell = watch_bytes(sink.clone(), container.id.short().to_owned(), "Packing");
         let made = blocking(move || {
             let upper = Root::open_host(upper).system("cannot open the writable layer")?;
             let parent = engine.images.store.image(&record.image)?;
-            engine.images.store.commit(Some(&parent), &upper, config, step, LEVEL)
+            let mut watch = |bytes| {
+                packed = bytes;
+                tell(bytes);
+            };
+            let image = engine.images.store.commit_watched(Some(&parent), &upper, config, step, LEVEL, &mut watch)?;
+            Ok((image, packed))
         })
         .await;
         let thawed = if frozen { self.cgroup(&container).and_then(|group| group.thaw()) } else { Ok(()) };
-        let image = made?;
+        let (image, packed) = made?;
+        #[expect(clippy::cast_precision_loss, reason = "a size for people")]
+        say(format!("Packed {}", human_size(packed as f64)));
         if let Err(error) = thawed {
             self.unless_still(&container, error)?;
         }

@@ -2,7 +2,8 @@
 
 use super::Container;
 use crate::Engine;
-use crate::types::{Filters, RemoveOptions, Status};
+use crate::steps::Steps;
+use crate::types::{Filters, ProgressSink, RemoveOptions, Status};
 use naru_base::error::Context as _;
 use naru_base::{Class, Error, Id, Result};
 use naru_fs::Durability;
@@ -135,10 +136,17 @@ impl Engine {
     ///
     /// # Errors
     /// For filters that docker doesn't know here.
-    pub async fn prune_containers(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<Id>, u64)> {
+    pub async fn prune_containers(
+        self: &Arc<Self>,
+        filters: &Filters,
+        progress: Option<ProgressSink>,
+    ) -> Result<(Vec<Id>, u64)> {
         let filter = crate::prune::Filter::parse(filters)?;
         let (mut removed, mut bytes) = (Vec::new(), 0);
-        for container in self.containers.all() {
+        let all = self.containers.all();
+        let mut steps = Steps::begin(progress, "containers", all.len());
+        for container in all {
+            steps.step();
             let (created, labels) = container.read(|r| (r.created, r.config.labels.clone()));
             if container.status().is_running() || !filter.accepts(created, &labels) {
                 continue;
@@ -149,6 +157,7 @@ impl Engine {
                 bytes += size;
             }
         }
+        steps.end(removed.len(), bytes);
         self.prune_event("container", bytes);
         Ok((removed, bytes))
     }

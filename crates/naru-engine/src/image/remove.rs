@@ -2,7 +2,8 @@
 
 use crate::Engine;
 use crate::container::Container;
-use crate::types::{Filters, ImageRemoval};
+use crate::steps::Steps;
+use crate::types::{Filters, ImageRemoval, ProgressSink};
 use naru_base::{Digest, Error, Reference, Result};
 use std::sync::Arc;
 
@@ -132,11 +133,23 @@ impl Engine {
     ///
     /// # Errors
     /// For filters that docker doesn't know here.
-    pub async fn prune_images(&self, filters: &Filters) -> Result<(Vec<ImageRemoval>, u64)> {
+    pub async fn prune_images(
+        self: &Arc<Self>,
+        filters: &Filters,
+        progress: Option<ProgressSink>,
+    ) -> Result<(Vec<ImageRemoval>, u64)> {
+        let (engine, filters) = (Arc::clone(self), filters.clone());
+        super::blocking(move || engine.prune_images_now(&filters, progress)).await
+    }
+
+    fn prune_images_now(&self, filters: &Filters, progress: Option<ProgressSink>) -> Result<(Vec<ImageRemoval>, u64)> {
         let filter = crate::prune::Filter::parse_with(filters, &["dangling"])?;
         let only_dangling = !filters.get("dangling").is_some_and(|v| v.iter().any(|v| v == "false" || v == "0"));
         let (mut removed, mut bytes) = (Vec::new(), 0);
-        for summary in self.images(true, &Filters::new())? {
+        let all = self.images(true, &Filters::new())?;
+        let (mut steps, mut count) = (Steps::begin(progress, "images", all.len()), 0);
+        for summary in all {
+            steps.step();
             let is_candidate = summary.tags.is_empty() || !only_dangling;
             let busy = summary.containers > 0 || summary.has_children || self.images.is_host(&summary.id);
             if !is_candidate || busy || !filter.accepts(summary.created, &summary.labels) {
@@ -149,11 +162,13 @@ impl Engine {
             }
             bytes += self.delete_with_parents(&summary.id, true, &mut removed)?;
             bytes += self.delete_family(&family, &mut removed)?;
+            count += 1;
         }
         // What broken-off pulls left has neither labels nor a time.
         if filters.keys().all(|key| key == "dangling") {
             bytes += self.images.store.forget_downloads()?;
         }
+        steps.end(count, bytes);
         self.prune_event("image", bytes);
         Ok((removed, bytes))
     }

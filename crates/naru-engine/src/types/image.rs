@@ -22,6 +22,8 @@ pub struct CommitRequest {
     pub changes: Vec<String>,
     /// Settings that replace the container's.
     pub config: Option<ContainerConfig>,
+    /// Where is told how far it is.
+    pub progress: Option<ProgressSink>,
 }
 
 /// Credentials for a registry, as the caller gave them.
@@ -47,6 +49,17 @@ pub enum Progress {
         current: u64,
         /// Bytes in all, 0 when unknown.
         total: u64,
+    },
+    /// How many of several.
+    Count {
+        /// What is worked on: `images`, `containers`, ….
+        id: String,
+        /// The word for what is done.
+        status: String,
+        /// Done so far.
+        current: usize,
+        /// All.
+        total: usize,
     },
     /// Text of a load.
     Stream(String),
