@@ -122,8 +122,12 @@ fn of_terminals() -> Result<()> {
     cli.ok(["run", "-dit", "--name", "web", "busybox", "sh"])?;
     let pty = cli.pty(["attach", "web"])?;
     told.has("container", "attach", &[("name", "web")])?;
-    pty.resize(33, 77)?;
-    eventually("the new size to be told", || told.has("container", "resize", &[("height", "33"), ("width", "77")]))?;
+    eventually("the new size to be told", || {
+        // Again and again: the client may not have looked out for it yet.
+        pty.resize(32, 77)?;
+        pty.resize(33, 77)?;
+        told.has("container", "resize", &[("height", "33"), ("width", "77")])
+    })?;
     drop(pty);
     // docker's client keeps the keys for itself.
     let path = "/containers/web/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,d";
@@ -152,7 +156,7 @@ fn of_ends() -> Result<()> {
     told.has("container", "kill", &[("signal", "9"), ("name", "www")])?;
     told.has("container", "die", &[("exitCode", "137"), ("name", "www")])?;
     if !only_naru("20.10 tells no duration") {
-        told.has("container", "die", &[("execDuration", "0")])?;
+        told.has("container", "die", &[("execDuration", "*")])?;
     }
     cli.ok(["start", "www"])?;
     cli.ok(["restart", "-t", "0", "www"])?;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use naru_testkit::{eventually, shared, unique};
 use serde_json::Value;
+use std::time::Instant;
 
 /// Processor time of a container and of the machine in nanoseconds, and the processors that are on.
 fn times(sample: &Value) -> Result<(u64, u64, u64)> {
@@ -18,6 +19,7 @@ fn a_busy_loop_is_seen_as_one() -> Result<()> {
     cli.ok(["run", "-d", "--name", &name, "busybox", "sh", "-c", "while :; do :; done"])?;
     let path = format!("/containers/{name}/stats?stream=0&one-shot=1");
     let sample = || engine.http().get(&path)?.json();
+    let begin = Instant::now();
     let first = times(&sample()?)?;
     // However little it gets on a busy machine.
     let second = eventually("it to have run for a while", || {
@@ -25,17 +27,18 @@ fn a_busy_loop_is_seen_as_one() -> Result<()> {
         ensure!(second.0 >= first.0 + 200_000_000, "{second:?}");
         Ok::<_, anyhow::Error>(second)
     })?;
-    let (used, machine) = (second.0 - first.0, second.1 - first.1);
-    // It can't have had more than one processor; what is counted by ticks may be some of them late.
-    ensure!(used <= machine / second.2 + machine / 5 + 100_000_000, "{used} of {machine} on {} processors", second.2);
-    assert_eq!(second.2, std::thread::available_parallelism()?.get() as u64);
-    let percent = eventually("docker's client to show it", || {
+    // It can't have had more than one processor.
+    let (used, passed) = (second.0 - first.0, begin.elapsed().as_nanos());
+    ensure!(u128::from(used) <= passed + passed / 20, "{used} of {passed} ns");
+    ensure!(second.1 > first.1, "the machine's time stands still");
+    let online = std::fs::read_to_string("/proc/stat")?.lines().filter(|l| l.starts_with("cpu")).count() - 1;
+    assert_eq!(second.2, online as u64);
+    eventually("docker's client to show it", || {
         let shown = cli.ok(["stats", "--no-stream", "--format", "{{.CPUPerc}}", &name])?;
         let percent: f64 = shown.trim_end_matches('%').parse()?;
-        ensure!(percent > 0.0, "{shown}");
-        Ok::<_, anyhow::Error>(percent)
+        ensure!(percent > 0.0 && percent.is_finite(), "{shown}");
+        Ok::<_, anyhow::Error>(())
     })?;
-    ensure!(percent < 130.0, "{percent} %");
     cli.ok(["rm", "-f", &name])?;
     Ok(())
 }
