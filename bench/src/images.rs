@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use naru_testkit::{Engine, EngineOptions, Registry, Target, eventually, image};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sample::Series;
 use crate::say;
@@ -52,11 +53,15 @@ struct Podman<'a> {
 
 impl Podman<'_> {
     fn run(&self, args: &[&str]) -> Result<()> {
+        self.output(args).map(drop)
+    }
+
+    fn output(&self, args: &[&str]) -> Result<String> {
         let mut command = self.engine.world().command("podman");
         command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
         let done = command.args(["--storage-driver", "overlay"]).args(args).output().context("start podman")?;
         ensure!(done.status.success(), "podman {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 }
 
@@ -70,6 +75,20 @@ impl Subject<'_> {
             }
             (None, None) => Ok(()),
         }
+    }
+
+    /// Bytes on disk of its store.
+    fn taken(&self) -> Result<u64> {
+        // What was not yet written has no blocks.
+        ensure!(Command::new("sync").status()?.success(), "sync");
+        let store = match (self.engine, &self.podman) {
+            (_, Some(podman)) => podman.folder.join("root"),
+            (Some(engine), None) if engine.target() == Target::Naru => engine.data_root().join("images"),
+            (Some(engine), None) => engine.data_root(),
+            (None, None) => return Ok(0),
+        };
+        // Podman makes its own when it is first used.
+        if store.exists() { taken(&store) } else { Ok(0) }
     }
 }
 
@@ -98,7 +117,8 @@ pub fn times(rounds: usize) -> Result<()> {
         say(&format!("load {}; {rounds} rounds\n\n", load.trim()))?;
         say("| work | by | median ms | p90 | × faster than docker |\n|---|---|---|---|---|\n")?;
         let scratch = naru.scratch("floor")?;
-        floor(&registries[1], &scratch, rounds)?;
+        let files = floor(&registries[1], &scratch, rounds)?;
+        disk_of_one(&subjects, files)?;
         let out = scratch.join("out.tar").display().to_string();
         let archive = archive.display().to_string();
         let pull = ["pull", "-q", "--tls-verify=false", DEBIAN];
@@ -108,7 +128,8 @@ pub fn times(rounds: usize) -> Result<()> {
             ("save", &[&["load", "-q", "-i", &archive]], &["save", "-o", &out, "debian:bookworm"], &[]),
             (
                 "push, the first time",
-                &[&["tag", "debian:bookworm", PUSHED]],
+                // As it was pulled: what was loaded is pushed by Naru as the archive had it, without compression.
+                &[&pull, &["tag", DEBIAN, PUSHED]],
                 &["push", "-q", "--tls-verify=false", PUSHED],
                 &[],
             ),
@@ -169,8 +190,26 @@ fn report(name: &str, subjects: &[&Subject<'_>], all: &[Series]) -> Result<()> {
     Ok(())
 }
 
-/// The same bytes, fetched from the registry's disk, inflated, and written by programs that do nothing else.
-fn floor(registry: &Registry<'_>, scratch: &Path, rounds: usize) -> Result<()> {
+/// What the pulled Debian takes, and its files alone.
+fn disk_of_one(subjects: &[Subject<'_>], files: u64) -> Result<()> {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let name = "disk for the pulled image, in MB";
+    say(&format!("| floor: {name} | the files alone | {:.0} | | |\n", mb(files)))?;
+    let mut docker = None;
+    // The same store, whichever client asks.
+    for subject in subjects.iter().filter(|subject| !subject.own_client) {
+        let before = subject.taken()?;
+        subject.run(&["pull", "-q", "--tls-verify=false", DEBIAN])?;
+        let own = subject.taken()?.saturating_sub(before);
+        subject.run(&["rmi", DEBIAN])?;
+        let ratio = mb(*docker.get_or_insert(own)) / mb(own);
+        say(&format!("| {name} | {} | {:.0} | | {ratio:.1} |\n", subject.name, mb(own)))?;
+    }
+    Ok(())
+}
+
+/// The same bytes, fetched from the registry's disk, inflated, and written by programs that do nothing else. How many the files take.
+fn floor(registry: &Registry<'_>, scratch: &Path, rounds: usize) -> Result<u64> {
     let digest = registry.layers("debian:1")?.pop().context("a layer")?;
     let (blob, tree) = (registry.blob(&digest), scratch.join("tree"));
     let script = |text: &'static str| {
@@ -189,49 +228,100 @@ fn floor(registry: &Registry<'_>, scratch: &Path, rounds: usize) -> Result<()> {
             script("mkdir \"$2\" && gzip -dc <\"$1\" | tar -C \"$2\" -x && sync -f \"$2\""),
         ),
     ];
+    let mut files = 0;
     for (name, work) in rows {
         let mut series = Series::default();
         for _ in 0..rounds {
             series.time(&work)?;
             if tree.exists() {
+                files = taken(&tree)?;
                 fs::remove_dir_all(&tree)?;
             }
         }
         say(&format!("| {name} | gzip, GNU tar | {:.0} | {:.0} | |\n", series.percentile(50), series.percentile(90)))?;
     }
-    Ok(())
+    Ok(files)
 }
 
-/// `images` with a thousand of them, which Podman would need many minutes to load.
+/// `images` with a thousand of them.
 fn list(subjects: &[Subject<'_>], engines: &[&Engine], rounds: usize) -> Result<()> {
-    let all = archive_of_many()?;
+    let all = archive_of_many(MANY);
     for engine in engines {
         engine.load(&all)?;
     }
-    let subjects: Vec<&Subject<'_>> = subjects.iter().filter(|subject| subject.podman.is_none()).collect();
+    subjects.iter().filter_map(|subject| subject.podman.as_ref()).try_for_each(many_of_podman)?;
     let mut series = vec![Series::default(); subjects.len()];
     for _ in 0..rounds {
         for (subject, own) in subjects.iter().zip(&mut series) {
             own.time(|| subject.run(&["images"]))?;
         }
     }
-    report(&format!("`images`, {MANY} of them"), &subjects, &series)
+    report(&format!("`images`, {MANY} of them"), &subjects.iter().collect::<Vec<_>>(), &series)
 }
 
-/// One archive with many images of one layer.
-fn archive_of_many() -> Result<Vec<u8>> {
-    let layer = naru_testkit::Tar::new().file("f", 0o644, b"x").finish();
-    let mut out = naru_testkit::Tar::new().file("layer.tar", 0o644, &layer);
+/// As many in Podman's store, made by hand of one that it has loaded: it would take minutes for an archive of them.
+fn many_of_podman(podman: &Podman<'_>) -> Result<()> {
+    let (file, images) = (podman.folder.join("one.tar"), podman.folder.join("root/overlay-images"));
+    fs::write(&file, archive_of_many(1))?;
+    podman.run(&["load", "-q", "-i", &file.display().to_string()])?;
+    let mut table: Vec<Value> = serde_json::from_slice(&fs::read(images.join("images.json"))?)?;
+    let first = image::sha256(config_of(0).as_bytes());
+    let entry = table.iter().find(|entry| entry["id"] == *first).context("the loaded image")?.to_string();
+    let manifest = fs::read_to_string(images.join(&first).join("manifest"))?;
+    let digest = image::sha256(manifest.as_bytes());
+    for n in 1..MANY {
+        let config = config_of(n);
+        let id = image::sha256(config.as_bytes());
+        let own = manifest.replace(&first, &id);
+        let own_digest = image::sha256(own.as_bytes());
+        let text = entry.replace(&first, &id).replace(&digest, &own_digest).replace(&name_of(0), &name_of(n));
+        table.push(serde_json::from_str(&text)?);
+        let folder = images.join(&id);
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("manifest"), &own)?;
+        for (key, bytes) in [
+            (format!("sha256:{id}"), config.as_str()),
+            (format!("manifest-sha256:{own_digest}"), own.as_str()),
+            (format!("signature-{own_digest}"), ""),
+        ] {
+            // As containers/storage names files whose names are no words.
+            fs::write(folder.join(format!("={}", BASE64_STANDARD.encode(key))), bytes)?;
+        }
+    }
+    fs::write(images.join("images.json"), json!(table).to_string())?;
+    let listed = podman.output(&["images", "--format", "{{.Repository}}"])?;
+    let count = listed.lines().filter(|line| line.starts_with("localhost/many/")).count();
+    ensure!(count == MANY, "podman has {count} of {MANY} images");
+    Ok(())
+}
+
+/// The name without tag of one of many.
+fn name_of(n: usize) -> String {
+    format!("many/i{n:04}")
+}
+
+fn layer_of_many() -> Vec<u8> {
+    naru_testkit::Tar::new().file("f", 0o644, b"x").finish()
+}
+
+/// The configuration of one of many: all are of one length.
+fn config_of(n: usize) -> String {
+    json!({"architecture": "amd64", "os": "linux", "config": {"Labels": {"n": format!("{n:04}")}},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", image::sha256(&layer_of_many()))]}})
+    .to_string()
+}
+
+/// One archive with so many images of one layer.
+fn archive_of_many(count: usize) -> Vec<u8> {
+    let mut out = naru_testkit::Tar::new().file("layer.tar", 0o644, &layer_of_many());
     let mut manifest = Vec::new();
-    for n in 0..MANY {
-        let config = json!({"architecture": "amd64", "os": "linux", "config": {"Labels": {"n": n.to_string()}},
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", image::sha256(&layer))]}})
-        .to_string();
+    for n in 0..count {
+        let config = config_of(n);
         let name = format!("{}.json", image::sha256(config.as_bytes()));
         out = out.file(&name, 0o644, config.as_bytes());
-        manifest.push(json!({"Config": name, "RepoTags": [format!("many/i{n}:1")], "Layers": ["layer.tar"]}));
+        manifest.push(json!({"Config": name, "RepoTags": [format!("{}:1", name_of(n))], "Layers": ["layer.tar"]}));
     }
-    Ok(out.file("manifest.json", 0o644, json!(manifest).to_string().as_bytes()).finish())
+    out.file("manifest.json", 0o644, json!(manifest).to_string().as_bytes()).finish()
 }
 
 /// What the ten images take: pulled by each engine into a store of its own.
@@ -308,7 +398,8 @@ fn taken(folder: &Path) -> Result<u64> {
 fn walk(folder: &Path, see: &mut impl FnMut(&Path, &fs::Metadata) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        let meta = fs::symlink_metadata(&path)?;
+        // An engine may be removing something.
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         see(&path, &meta)?;
         // Not what is mounted there.
         if meta.is_dir() && !path.ends_with("merged") {

@@ -301,11 +301,8 @@ fn layout(manifests: &Value, blobs: &[&[u8]]) -> Vec<u8> {
     tar.finish()
 }
 
-#[test]
-fn documents_that_lie_are_refused() -> Result<()> {
-    let engine = Engine::start()?;
-    let cli = engine.cli();
-    let before = store(&engine).map(|folder| listing(&folder)).transpose()?.unwrap_or_default();
+/// Archives whose documents are wrong.
+fn documents() -> Vec<(&'static str, Vec<u8>)> {
     let layer = Tar::new().file("f", 0o644, b"x").finish();
     let (id, diff) = (image::sha256(&layer), format!("sha256:{}", image::sha256(&layer)));
     let path = format!("{id}/layer.tar");
@@ -320,7 +317,7 @@ fn documents_that_lie_are_refused() -> Result<()> {
     let many: Vec<&str> = vec![path.as_str(); 1000];
     let (deep, deep_table) = (config(&vec![diff.as_str(); 1000]), table(&many));
     let this = table(&[&path]);
-    let archives: Vec<(&str, Vec<u8>)> = vec![
+    vec![
         ("nothing", files(&[])),
         ("no table", files(&[("c.json", one.as_bytes()), (&path, &layer)])),
         ("a table that is null", files(&[("manifest.json", b"null")])),
@@ -342,8 +339,15 @@ fn documents_that_lie_are_refused() -> Result<()> {
             "a path out of the archive",
             files(&[("manifest.json", table(&["../../../etc/passwd"]).as_bytes()), ("c.json", one.as_bytes())]),
         ),
-    ];
-    for (what, archive) in archives {
+    ]
+}
+
+#[test]
+fn documents_that_lie_are_refused() -> Result<()> {
+    let engine = Engine::start()?;
+    let cli = engine.cli();
+    let before = store(&engine).map(|folder| listing(&folder)).transpose()?.unwrap_or_default();
+    for (what, archive) in documents() {
         if engine.target() == Target::Dockerd {
             // It takes some of them for empty archives.
             cli.run_with_input(["load"], &archive)?;
@@ -389,57 +393,60 @@ fn go_2026_6597_graphs_of_indices_are_bounded() -> Result<()> {
     Ok(())
 }
 
-/// Who takes what: prints the table of docs/images.md. `cargo test -p naru-tests who_takes_what -- --ignored --nocapture`, with podman and
+/// Who takes what: prints the tables of docs/images.md. `cargo test -p naru-tests who_takes_what -- --ignored --nocapture`, with podman and
 /// dockerd installed.
 #[test]
 #[ignore = "needs podman and dockerd, and says nothing about Naru that the others don't"]
 fn who_takes_what() -> Result<()> {
     use std::fmt::Write as _;
     let reasons = std::cell::RefCell::new(String::new());
-    let mut table = String::from("| a layer with | docker | podman | Naru |\n|---|---|---|---|\n");
+    let mut table = String::new();
     let (naru, docker) =
         (Engine::with(Target::Naru, Default::default())?, Engine::with(Target::Dockerd, Default::default())?);
     let outside = naru.scratch("outside")?;
     let (kept, file) = (outside.join("kept"), naru.scratch("archive")?.join("a.tar"));
     let podman = naru.scratch("podman")?;
-    for (what, layer, _) in layers(&outside) {
-        fs::write(&kept, "kept")?;
-        fs::write(&file, image::archive("hostile/x:1", &[Tar::new().dir("base", 0o755).finish(), layer], &json!({})))?;
-        let verdict = |taken: bool| -> Result<&str> {
-            let clean = listing(&outside)?.len() == 1
-                && fs::read(&kept)? == b"kept"
-                && fs::metadata(&kept)?.mode() & 0o777 == 0o644;
-            Ok(match (clean, taken) {
-                (false, _) => "**gets out**",
-                (true, true) => "takes it",
-                (true, false) => "refuses",
-            })
-        };
-        let mut row = format!("| {what} |");
-        let run = |engine: &Engine| -> Result<bool> {
-            let done = engine.cli().run_with_input(["load"], &fs::read(&file)?)?;
-            let taken = done.code == 0;
-            if !taken {
-                writeln!(reasons.borrow_mut(), "{what}: {:?}: {}", engine.target(), done.stderr.trim())?;
-            }
-            engine.cli().run(["rmi", "-f", "hostile/x:1"])?;
-            Ok(taken)
-        };
-        write!(row, " {} |", verdict(run(&docker)?)?)?;
-        let by_podman = |args: &[&str]| -> Result<bool> {
-            let mut command = naru.world().command("podman");
-            command.args(["--root", &podman.join("root").display().to_string()]);
-            command.args(["--runroot", &podman.join("run").display().to_string(), "--storage-driver", "overlay"]);
-            let done = command.args(args).output().context("start podman")?;
-            if !done.status.success() {
-                writeln!(reasons.borrow_mut(), "{what}: podman: {}", String::from_utf8_lossy(&done.stderr).trim())?;
-            }
-            Ok(done.status.success())
-        };
-        write!(row, " {} |", verdict(by_podman(&["load", "-q", "-i", &file.display().to_string()])?)?)?;
-        by_podman(&["rmi", "-af"])?;
-        write!(row, " {} |", verdict(run(&naru)?)?)?;
-        writeln!(table, "{row}")?;
+    let of_layer = |layer| image::archive("hostile/x:1", &[Tar::new().dir("base", 0o755).finish(), layer], &json!({}));
+    let layers: Vec<_> = layers(&outside).into_iter().map(|(what, layer, _)| (what, of_layer(layer))).collect();
+    for (head, cases) in [("a layer with", layers), ("an archive with", documents())] {
+        writeln!(table, "\n| {head} | docker | podman | Naru |\n|---|---|---|---|")?;
+        for (what, archive) in cases {
+            fs::write(&kept, "kept")?;
+            fs::write(&file, archive)?;
+            let verdict = |taken: bool| -> Result<&str> {
+                let clean = listing(&outside)?.len() == 1
+                    && fs::read(&kept)? == b"kept"
+                    && fs::metadata(&kept)?.mode() & 0o777 == 0o644;
+                Ok(match (clean, taken) {
+                    (false, _) => "**gets out**",
+                    (true, true) => "takes it",
+                    (true, false) => "refuses",
+                })
+            };
+            let run = |engine: &Engine| -> Result<bool> {
+                let done = engine.cli().run_with_input(["load"], &fs::read(&file)?)?;
+                let taken = done.code == 0;
+                if !taken {
+                    writeln!(reasons.borrow_mut(), "{what}: {:?}: {}", engine.target(), done.stderr.trim())?;
+                }
+                engine.cli().run(["rmi", "-f", "hostile/x:1", "lie:1"])?;
+                Ok(taken)
+            };
+            let by_podman = |args: &[&str]| -> Result<bool> {
+                let mut command = naru.world().command("podman");
+                command.args(["--root", &podman.join("root").display().to_string()]);
+                command.args(["--runroot", &podman.join("run").display().to_string(), "--storage-driver", "overlay"]);
+                let done = command.args(args).output().context("start podman")?;
+                if !done.status.success() {
+                    writeln!(reasons.borrow_mut(), "{what}: podman: {}", String::from_utf8_lossy(&done.stderr).trim())?;
+                }
+                Ok(done.status.success())
+            };
+            write!(table, "| {what} | {} |", verdict(run(&docker)?)?)?;
+            write!(table, " {} |", verdict(by_podman(&["load", "-q", "-i", &file.display().to_string()])?)?)?;
+            by_podman(&["rmi", "-af"])?;
+            writeln!(table, " {} |", verdict(run(&naru)?)?)?;
+        }
     }
     std::io::Write::write_all(&mut std::io::stdout(), format!("{table}\n{}", reasons.borrow()).as_bytes())?;
     Ok(())

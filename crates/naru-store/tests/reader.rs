@@ -96,6 +96,28 @@ fn write(samples: &[Sample]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
+#[test]
+fn entries_and_bytes_are_counted() {
+    let all = |count: usize, size: usize| -> Vec<u8> {
+        let mut out = Writer::new(Vec::new());
+        for n in 0..count {
+            out.header(&Header::file(format!("f{n}").as_bytes(), size as u64)).unwrap();
+            out.data(&vec![b'x'; size]).unwrap();
+        }
+        out.finish().unwrap()
+    };
+    let end = |bytes: &[u8]| {
+        let mut reader = Reader::new(Limits { entries: 3, bytes: 1000, ..Limits::default() });
+        let (pushed, read) = (reader.push(bytes, &mut Log::default()), reader.entries());
+        (pushed.err().map(|e| e.to_string()), read)
+    };
+    assert_eq!(end(&all(3, 300)), (None, 3));
+    let (error, read) = end(&all(4, 1));
+    assert!(error.is_some_and(|e| e.contains("entries")) && read <= 4);
+    let (error, _) = end(&all(2, 600));
+    assert!(error.is_some_and(|e| e.contains("bytes")));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
