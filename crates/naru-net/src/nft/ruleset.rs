@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`); out of the gate: marked;
-//!                                   an IPv6 source that isn't behind the bridge it came by is dropped (rp_filter does it for IPv4)
+//!                                   a source that isn't behind the bridge it came by is dropped (a host's own rp_filter may be loose)
 //! to-host      input, filter        out of an internal network: the host at its address there, and at no other
 //! publish      prerouting, nat      what comes out of a bridge or out of the gate: to-container
 //! publish-host output, nat          the host's own connections: to-container
@@ -381,7 +381,7 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("guard", Rule::new().interface_is(Input, gate).marked(0).mark(all.gate.mark)),
         ("guard", Rule::new().ipv6().link_local6(End::Source).verdict(Accept)),
         ("guard", Rule::new().ipv6().no_source6().verdict(Accept)),
-        ("guard", Rule::new().interface_in(Input, bridges).ipv6().source_is_elsewhere().verdict(Drop)),
+        ("guard", Rule::new().interface_in(Input, bridges).source_is_elsewhere().verdict(Drop)),
         ("to-host", Rule::new().established().verdict(Accept)),
         (
             "to-host",

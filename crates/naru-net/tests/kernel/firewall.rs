@@ -50,7 +50,7 @@ fn nft_reads_the_table_as_it_is_meant() {
             "iifname @internal drop",
             "type filter hook input priority filter + 1; policy accept;",
             "iifname @internal fib daddr type local fib daddr . iif type != local drop",
-            "iifname @bridges meta nfproto ipv6 fib saddr . iif oif 0 drop",
+            "iifname @bridges fib saddr . iif oif 0 drop",
             "ip saddr . ip daddr . meta l4proto . th dport @links accept",
             "ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 accept",
             "iifname . oifname @talking accept",
