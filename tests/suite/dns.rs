@@ -160,11 +160,12 @@ fn a_container_may_serve_names_itself() -> Result<()> {
 }
 
 /// A name server of the test's own at an address of the engine's host: it says 192.0.2.53 to everything but single words, which it doesn't
-/// know; by UDP only half of it when the name begins with "long", and 300 addresses when it begins with "huge".
-fn serve_names(engine: &Engine) -> Result<()> {
+/// know; by UDP only half of it when the name begins with "long", and 300 addresses when it begins with "huge". It hears only those whose
+/// address begins with `asker`.
+fn serve_names(engine: &Engine, address: &'static str, asker: &'static str) -> Result<()> {
     let (sender, ready) = std::sync::mpsc::channel();
     drop(engine.world().in_network(move || {
-        let bound = UdpSocket::bind("127.0.0.1:53").and_then(|udp| Ok((udp, TcpListener::bind("127.0.0.1:53")?)));
+        let bound = UdpSocket::bind((address, 53)).and_then(|udp| Ok((udp, TcpListener::bind((address, 53))?)));
         let Ok((udp, tcp)) = bound else { return };
         std::thread::spawn(move || {
             for stream in tcp.incoming() {
@@ -184,6 +185,9 @@ fn serve_names(engine: &Engine) -> Result<()> {
         let _ = sender.send(());
         let mut buffer = [0; 1500];
         while let Ok((read, from)) = udp.recv_from(&mut buffer) {
+            if !from.ip().to_string().starts_with(asker) {
+                continue;
+            }
             let cut = buffer[13..read].starts_with(b"long") || buffer[13..read].starts_with(b"huge");
             let _ = udp.send_to(&answer(&buffer[..read], cut), from);
         }
@@ -217,7 +221,7 @@ fn answer(question: &[u8], cut: bool) -> Vec<u8> {
 fn with_a_server() -> Result<Engine> {
     let engine = Engine::start()?;
     engine.load_busybox()?;
-    serve_names(&engine)?;
+    serve_names(&engine, "127.0.0.1", "127.")?;
     let file = engine.scratch("conf")?.join("resolv.conf");
     fs::write(&file, "nameserver 127.0.0.1\nsearch harbour.example\noptions timeout:2\n")?;
     let status = engine.world().command("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status()?;
@@ -264,6 +268,32 @@ fn the_rest_is_asked_of_the_hosts_servers() -> Result<()> {
     cli.ok(["rm", "-f", "free", "kept", "own"])?;
     cli.ok(["network", "rm", "open", "shut"])?;
     unmount(&engine)?;
+    engine.finish()
+}
+
+#[test]
+fn the_containers_own_servers_are_asked_out_of_its_network() -> Result<()> {
+    let mut engine = Engine::start()?;
+    engine.load_busybox()?;
+    let cli = engine.cli();
+    // Nothing leads out of it. The server is in it, and hears nobody of another network.
+    cli.ok(["network", "create", "--internal", "--subnet", "10.80.0.0/24", "cove"])?;
+    serve_names(&engine, "10.80.0.1", "10.80.0.")?;
+    let options =
+        ["--ip", "10.80.0.9", "--dns", "10.80.0.1", "--dns-option", "ndots:2", "--dns-search", "cove.example"];
+    cli.ok(sleeper("asker", "cove", &options))?;
+    let conf = cli.ok(["exec", "asker", "cat", "/etc/resolv.conf"])?;
+    for part in ["nameserver 127.0.0.11", "search cove.example", "ndots:2"] {
+        assert!(conf.contains(part), "{part} is not in {conf}");
+    }
+    eventually("an answer of the container's own server", || {
+        let found = look_up(&cli, "asker", "lighthouse.example")?;
+        ensure!(found == ["192.0.2.53"], "{found:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    assert_eq!(look_up(&cli, "asker", "asker")?, ["10.80.0.9"]);
+    cli.ok(["rm", "-f", "asker"])?;
+    cli.ok(["network", "rm", "cove"])?;
     engine.finish()
 }
 
