@@ -325,7 +325,7 @@ pub struct Attach {
     pub stdout: bool,
     /// It wants standard error.
     pub stderr: bool,
-    /// Frame the output (docker's 8-byte headers); false with a terminal.
+    /// Frame the output (docker's 8-byte headers), also that of a terminal: who attaches knows what the client expects.
     pub multiplexed: bool,
     /// Keys that detach, such as ctrl-p ctrl-q; empty for none. Only looked for with a terminal.
     pub detach_keys: Vec<u8>,

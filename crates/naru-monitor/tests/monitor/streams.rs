@@ -60,7 +60,7 @@ fn terminal(spawner: &Spawner) {
     request.plan.process.terminal = true;
     request.plan.process.console_size = Some((33, 77));
     request.stdin_open = true;
-    request.attaches = vec![Attach { multiplexed: true, ..all() }];
+    request.attaches = vec![all()];
     link.start(request, vec![theirs]);
     assert_eq!(read_until(&ours, "\r\n"), "33 77\r\n");
     (&ours).write_all(b"word\r").unwrap();
