@@ -19,6 +19,9 @@ struct VersionOnly {
     version: u32,
 }
 
+/// Fewer records than this are not worth another thread.
+const WORTH_A_THREAD: usize = 32;
+
 /// The records in one folder: `<folder>/<id>/<file>`.
 ///
 /// What is written so that it survives the death of the process alone ([`Durability::Volatile`]) may be empty
@@ -88,15 +91,26 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
             Err(e) if e.is_not_found() => return Ok(None),
             Err(e) => return Err(e),
         };
-        let Some(bytes) = self.newest(&folder)? else { return Ok(None) };
-        let broken = |e: serde_json::Error| Error::text("decode", Path::new(id).join(self.file), e.to_string());
-        let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(broken)?;
+        self.read(id, &folder)
+    }
+
+    fn read(&self, id: &str, folder: &OwnedFd) -> Result<Option<T>> {
+        let Some(bytes) = self.newest(folder)? else { return Ok(None) };
+        let fail = |why: String| Error::text("decode", Path::new(id).join(self.file), why);
+        let read = serde_json::from_slice::<Envelope<T>>(&bytes);
+        // What can't be read may be of a newer version.
+        let version = match &read {
+            Ok(envelope) => Ok(envelope.version),
+            Err(_) => serde_json::from_slice(&bytes).map(|VersionOnly { version }| version),
+        };
+        let version = version.map_err(|e| fail(e.to_string()))?;
         if version > self.version {
-            let why = format!("version {version} is newer than {}, the newest that this program reads", self.version);
-            return Err(Error::text("decode", Path::new(id).join(self.file), why));
+            return Err(fail(format!(
+                "version {version} is newer than {}, the newest that this program reads",
+                self.version
+            )));
         }
-        let envelope: Envelope<T> = serde_json::from_slice(&bytes).map_err(broken)?;
-        Ok(Some(envelope.record))
+        read.map(|envelope| Some(envelope.record)).map_err(|e| fail(e.to_string()))
     }
 
     /// The bytes of the record, or of the last one that was synced.
@@ -117,21 +131,34 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Records<T> {
     ///
     /// # Errors
     /// When the folder can't be listed; a single record's failure stands in its item.
-    pub fn load_all(&self) -> Result<Vec<(String, Result<Option<T>>)>> {
-        let names = self.root.list("/")?;
-        Ok(names
-            .into_iter()
-            .filter_map(|n| n.into_string().ok())
-            .inspect(|id| self.sweep(id))
-            .map(|id| (self.load(&id), id))
-            .map(|(r, id)| (id, r))
-            .collect())
+    pub fn load_all(&self) -> Result<Vec<(String, Result<Option<T>>)>>
+    where
+        T: Send,
+    {
+        let names: Vec<String> = self.root.list("/")?.into_iter().filter_map(|n| n.into_string().ok()).collect();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = names.len().div_ceil(threads).max(WORTH_A_THREAD);
+        let load = |some: &[String]| some.iter().map(|id| (id.clone(), self.load_first(id))).collect::<Vec<_>>();
+        if names.len() <= share {
+            return Ok(load(&names));
+        }
+        // What they give back is in the order of the names.
+        Ok(std::thread::scope(|scope| {
+            let shares: Vec<_> = names.chunks(share).map(|some| scope.spawn(move || load(some))).collect();
+            let joined = shares.into_iter().map(|share| share.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            joined.flatten().collect()
+        }))
     }
 
-    /// Removes what writes that were cut off have left. What can't be removed is in nobody's way.
-    fn sweep(&self, id: &str) {
-        if let Ok(folder) = self.root.open_dir(id) {
-            let _ = durable::sweep(&folder);
+    /// Removes first what writes that were cut off have left. What can't be removed is in nobody's way.
+    fn load_first(&self, id: &str) -> Result<Option<T>> {
+        match self.root.open_dir(id) {
+            Ok(folder) => {
+                let _ = durable::sweep(&folder);
+                self.read(id, &folder)
+            }
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
