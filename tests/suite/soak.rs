@@ -31,7 +31,7 @@ fn nothing_is_lost_and_nothing_is_left() -> Result<()> {
     }
     let seed = number("NARU_SOAK_SEED").unwrap_or(SEED);
     let operations = number("NARU_SOAK_OPERATIONS").and_then(|n| usize::try_from(n).ok()).unwrap_or(OPERATIONS);
-    let plan = Plan::random(seed, operations);
+    let plan = Plan::random(seed, operations, operations > OPERATIONS);
     let begun = Instant::now();
     match run::run(&plan.steps) {
         Ok(counts) => {

@@ -27,6 +27,8 @@ pub struct Seen {
     pub state: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// How many networks it is on.
+    pub networks: usize,
 }
 
 impl Seen {
@@ -52,7 +54,8 @@ pub fn see(http: &Http) -> Result<BTreeMap<String, Seen>> {
         let text = |key: &str| container[key].as_str().unwrap_or_default().to_owned();
         let name = container["Names"][0].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
         let labels = serde_json::from_value(container["Labels"].clone()).unwrap_or_default();
-        seen.insert(name, Seen { id: text("Id"), state: text("State"), labels });
+        let networks = container["NetworkSettings"]["Networks"].as_object().map_or(0, serde_json::Map::len);
+        seen.insert(name, Seen { id: text("Id"), state: text("State"), labels, networks });
     }
     Ok(seen)
 }
@@ -81,7 +84,8 @@ pub fn check(engine: &Engine, seen: &BTreeMap<String, Seen>, restless: impl Fn(&
     let (least, most) = (running.len(), running.len() + maybe.len());
     ensure!((least..=most).contains(&monitors), "{monitors} monitors for {least} to {most} containers");
     let links = world.links()?.iter().filter(|l| l.starts_with("veth")).count();
-    ensure!(links <= most + WARM_NETWORKS, "{links} veth for at most {most} containers");
+    let endpoints: usize = seen.values().filter(|s| s.has_process() || restless(s)).map(|s| s.networks).sum();
+    ensure!(links <= endpoints + WARM_NETWORKS, "{links} veth for at most {endpoints} endpoints");
     let mounts = world.new_mounts()?;
     ensure!(mounts.is_empty(), "mounts are left: {mounts:?}");
     let records = folders(&engine.data_root().join("containers"))?;
@@ -92,12 +96,12 @@ pub fn check(engine: &Engine, seen: &BTreeMap<String, Seen>, restless: impl Fn(&
     ensure!(trash.is_empty(), "the trash has {trash:?}");
     let temporary = temporaries(&engine.data_root())?;
     ensure!(temporary.is_empty(), "temporary files are left: {temporary:?}");
-    small(engine, most)?;
+    small(engine, most, endpoints)?;
     disk(&engine.http())
 }
 
 /// What is many small things: ids, pinned neighbours, descriptors, files of names. So many containers may have some at most.
-fn small(engine: &Engine, most: usize) -> Result<()> {
+fn small(engine: &Engine, most: usize, endpoints: usize) -> Result<()> {
     let world = engine.world();
     let ids = fs::read_dir(format!("/proc/{}/root/run/naru-ids", world.pid())).map_or(0, |entries| {
         entries.flatten().filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).count()
@@ -106,7 +110,7 @@ fn small(engine: &Engine, most: usize) -> Result<()> {
     let pinned = world.command("ip").args(["neigh", "show", "nud", "permanent"]).output()?;
     let pinned = String::from_utf8_lossy(&pinned.stdout).lines().count();
     // One for each family.
-    ensure!(pinned <= 2 * (most + READY), "{pinned} neighbours are pinned for at most {most} containers");
+    ensure!(pinned <= 2 * (endpoints + READY), "{pinned} neighbours are pinned for at most {endpoints} endpoints");
     let descriptors = fs::read_dir(format!("/proc/{}/fd", engine.pid()?)).map_or(0, Iterator::count);
     let limit = DESCRIPTORS + DESCRIPTORS_EACH * (most + READY);
     ensure!(descriptors <= limit, "the engine has {descriptors} files open for at most {most} containers");

@@ -190,21 +190,36 @@ fn clear(http: &Http) -> Result<()> {
     Ok(())
 }
 
-/// The next build finds what the last one left running, as after any death.
+/// The next build finds what the last one left running, as after any death. `NARU_OLD_BIN` is the last one, of another version maybe; this one
+/// with other bytes else.
 #[test]
 fn another_build_takes_over() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_naru"));
-    let options = EngineOptions { program: Some(program.clone()), ..EngineOptions::default() };
+    let old = std::env::var_os("NARU_OLD_BIN").map(PathBuf::from);
+    let first = Some(old.clone().unwrap_or_else(|| program.clone()));
+    let options = EngineOptions { program: first, ..EngineOptions::default() };
     let mut engine = Engine::with(Target::Naru, options)?;
     engine.load_busybox()?;
     let cli = engine.cli();
     let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
     cli.ok(["run", "-d", "--name", "up", "busybox", "sh", "-c", script])?;
     let pid = cli.inspect("up", "{{.State.Pid}}")?;
+    cli.ok(["network", "create", "named"])?;
+    for (name, more) in [
+        ("checked", ["--health-cmd", "true", "--health-interval", "100ms"]),
+        ("still", ["--network", "named", "-p", "127.0.0.1:8123:80"]),
+        ("again", ["--restart", "unless-stopped", "-v", "kept:/kept"]),
+    ] {
+        let run = ["run", "-d", "--name", name].into_iter().chain(more);
+        cli.ok(run.chain(["busybox", "sleep", "1000"]))?;
+    }
+    cli.ok(["pause", "still"])?;
     // Another file with other bytes: what a package's upgrade puts in the place of the old one.
     let other = engine.scratch("build")?.join("naru");
     let mut bytes = std::fs::read(&program)?;
-    bytes.extend_from_slice(b"another build");
+    if old.is_none() {
+        bytes.extend_from_slice(b"another build");
+    }
     std::fs::write(&other, bytes)?;
     std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     engine.terminate()?;
@@ -213,6 +228,26 @@ fn another_build_takes_over() -> Result<()> {
     assert_eq!(cli.inspect("up", "{{.State.Running}} {{.State.Pid}}")?, format!("true {pid}"));
     assert_eq!(cli.ok(["exec", "up", "echo", "in"])?, "in");
     cli.ok(["run", "--rm", "busybox", "true"])?;
+    assert_eq!(cli.inspect("still", "{{.State.Paused}}")?, "true");
+    cli.ok(["unpause", "still"])?;
+    for name in ["checked", "still", "again"] {
+        cli.ok(["pause", name])?;
+        cli.ok(["unpause", name])?;
+        assert_eq!(cli.ok(["exec", name, "echo", "in"])?, "in");
+    }
+    cli.wait_for("checked", "{{.State.Health.Status}}", "healthy")?;
+    cli.ok(["network", "disconnect", "named", "still"])?;
+    cli.ok(["network", "connect", "named", "still"])?;
+    let ended = cli.inspect("again", "{{.State.Pid}}")?;
+    engine.world().command("kill").args(["-9", &ended]).status()?;
+    eventually("its policy to start it again", || {
+        let now = cli.inspect("again", "{{.State.Running}} {{.State.Pid}}")?;
+        ensure!(now.starts_with("true ") && !now.ends_with(&format!(" {ended}")), "{now}");
+        Ok(())
+    })?;
+    cli.ok(["rm", "-f", "-v", "checked", "still", "again"])?;
+    cli.ok(["network", "rm", "named"])?;
+    cli.ok(["volume", "rm", "kept"])?;
     cli.ok(["stop", "-t", "0", "up"])?;
     let said = cli.ok(["logs", "up"])?;
     for (line, number) in said.lines().zip(1_u32..) {

@@ -53,13 +53,16 @@ impl Known {
     fn take(&mut self, op: Op, status: Option<u16>) {
         let Some(status) = status else {
             // Never answered: it may have been done, in part or in whole.
-            if !matches!(op, Op::Exec(_) | Op::Update(_) | Op::Logs(_) | Op::Inspect(_)) {
+            if !op.is_harmless() {
                 *self = Known::default();
             }
             return;
         };
-        let lasts =
-            matches!(self.kind, Some(Kind::Steady | Kind::Counter | Kind::Unless | Kind::Checked | Kind::Fleeting));
+        // What isn't there may be the network.
+        if matches!(op, Op::Connect(..) | Op::Disconnect(..)) {
+            return;
+        }
+        let lasts = matches!(self.kind, Some(kind) if kind.lasts());
         let goes = !matches!(self.kind, Some(kind) if !matches!(kind, Kind::Fleeting | Kind::FleetingShort));
         match (op, status) {
             (_, 404) => *self = Known { kind: None, present: Some(false), running: Some(false) },

@@ -2,6 +2,8 @@
 
 /// How many containers there can be.
 pub const NAMES: usize = 8;
+/// How many networks and volumes there can be, beside those that are always there.
+pub const OTHERS: usize = 2;
 /// How many operations are done at once.
 const AT_ONCE: u64 = 4;
 
@@ -24,11 +26,13 @@ pub enum Kind {
     Crashing,
     /// Runs, and its health is checked all the time.
     Checked,
+    /// Runs with published ports and a volume with a name.
+    Served,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Steady,
         Kind::Counter,
         Kind::Short,
@@ -37,7 +41,15 @@ impl Kind {
         Kind::Unless,
         Kind::Crashing,
         Kind::Checked,
+        Kind::Served,
     ];
+    /// Whether it runs until it is ended.
+    pub fn lasts(self) -> bool {
+        !matches!(self, Kind::Short | Kind::FleetingShort | Kind::Crashing)
+    }
+
+    /// So many of them are made in a run of the suite.
+    const NARROW: u64 = 8;
 }
 
 /// One thing that a client does, or that befalls the engine. Numbers are containers.
@@ -57,6 +69,16 @@ pub enum Op {
     Inspect(usize),
     List,
     Prune,
+    MakeVolume(usize),
+    RemoveVolume(usize),
+    MakeNetwork(usize),
+    RemoveNetwork(usize),
+    Connect(usize, usize),
+    Disconnect(usize, usize),
+    Commit(usize),
+    RemoveImage(usize),
+    /// Reads what it says for a moment, and leaves.
+    Follow(usize),
     /// The engine is killed so many milliseconds into the step.
     KillEngine(u64),
     /// Some monitor is.
@@ -81,9 +103,36 @@ impl Op {
             | Op::Update(n)
             | Op::Logs(n)
             | Op::Inspect(n)
+            | Op::Connect(n, _)
+            | Op::Disconnect(n, _)
+            | Op::Commit(n)
+            | Op::Follow(n)
             | Op::KillInit(n) => Some(n),
-            Op::List | Op::Prune | Op::KillEngine(_) | Op::KillMonitor(_) => None,
+            Op::List
+            | Op::Prune
+            | Op::MakeVolume(_)
+            | Op::RemoveVolume(_)
+            | Op::MakeNetwork(_)
+            | Op::RemoveNetwork(_)
+            | Op::RemoveImage(_)
+            | Op::KillEngine(_)
+            | Op::KillMonitor(_) => None,
         }
+    }
+
+    /// Whether a container is as it was after it, done or not.
+    pub fn is_harmless(self) -> bool {
+        matches!(
+            self,
+            Op::Exec(_)
+                | Op::Update(_)
+                | Op::Logs(_)
+                | Op::Inspect(_)
+                | Op::Connect(..)
+                | Op::Disconnect(..)
+                | Op::Commit(_)
+                | Op::Follow(_)
+        )
     }
 
     /// Whether things may fail beside it that must not fail otherwise.
@@ -102,9 +151,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The one that the seed means.
-    pub fn random(seed: u64, operations: usize) -> Plan {
-        let mut random = Random(seed);
+    /// The one that the seed means; `wide` with networks, volumes, images and followed logs.
+    pub fn random(seed: u64, operations: usize, wide: bool) -> Plan {
+        let mut random = Random(seed, wide);
         let (mut steps, mut count) = (Vec::new(), 0);
         while count < operations {
             let step = random.step();
@@ -116,7 +165,7 @@ impl Plan {
 }
 
 /// Splitmix64: small, and the same everywhere.
-struct Random(u64);
+struct Random(u64, bool);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -133,6 +182,10 @@ impl Random {
 
     fn name(&mut self) -> usize {
         (self.next() % NAMES as u64) as usize
+    }
+
+    fn other(&mut self) -> usize {
+        (self.next() % OTHERS as u64) as usize
     }
 
     /// Mostly operations on containers of their own; sometimes all on one, so that they meet.
@@ -162,8 +215,9 @@ impl Random {
     }
 
     fn op(&mut self, name: usize) -> Op {
-        match self.below(28) {
-            0..=5 => Op::Create(name, Kind::ALL[(self.next() % Kind::ALL.len() as u64) as usize]),
+        let (operations, kinds) = if self.1 { (40, Kind::ALL.len() as u64) } else { (28, Kind::NARROW) };
+        match self.below(operations) {
+            0..=5 => Op::Create(name, Kind::ALL[(self.next() % kinds) as usize]),
             6..=11 => Op::Start(name),
             12 | 13 => Op::Stop(name),
             14 => Op::Kill(name),
@@ -177,6 +231,15 @@ impl Random {
             24 => Op::Logs(name),
             25 => Op::Inspect(name),
             26 => Op::List,
+            28 => Op::MakeVolume(self.other()),
+            29 => Op::RemoveVolume(self.other()),
+            30 | 31 => Op::MakeNetwork(self.other()),
+            32 => Op::RemoveNetwork(self.other()),
+            33 | 34 => Op::Connect(name, self.other()),
+            35 => Op::Disconnect(name, self.other()),
+            36 => Op::Commit(name),
+            37 => Op::RemoveImage(name),
+            38 | 39 => Op::Follow(name),
             _ if self.below(4) == 0 => Op::Prune,
             _ => Op::List,
         }

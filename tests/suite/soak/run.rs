@@ -88,8 +88,8 @@ fn do_step(engine: &Engine, step: &Step, model: &mut Model, counts: &mut Counts,
     let mut done = Vec::new();
     for result in results {
         let (op, status) = result?;
-        // docker answers 500 to an unpause of what isn't paused.
-        let may_fail = disaster || matches!(op, Op::Unpause(_));
+        // docker answers 500 to an unpause of what isn't paused, and to a disconnect of what isn't connected.
+        let may_fail = disaster || matches!(op, Op::Unpause(_) | Op::Disconnect(..));
         ensure!(may_fail || status.is_none_or(|s| s < 500), "{op:?} answered {status:?}");
         ensure!(disaster || status.is_some(), "{op:?} was not answered");
         counts.operations += 1;
@@ -134,7 +134,7 @@ fn resynchronise(model: &mut Model, seen: &BTreeMap<String, Seen>) {
     for (at, known) in model.known.iter_mut().enumerate() {
         let found = seen.get(&name(at));
         known.kind = found.and_then(check::kind);
-        let lasts = !matches!(known.kind, Some(Kind::Short | Kind::FleetingShort | Kind::Crashing));
+        let lasts = known.kind.is_none_or(Kind::lasts);
         known.present = if lasts { Some(found.is_some()) } else { known.present };
         match found {
             None => known.running = Some(false),
@@ -144,6 +144,23 @@ fn resynchronise(model: &mut Model, seen: &BTreeMap<String, Seen>) {
     }
 }
 
+fn volume(n: usize) -> String {
+    format!("soak-volume-{n}")
+}
+
+fn network(n: usize) -> String {
+    format!("soak-network-{n}")
+}
+
+/// Reads for a moment what a container says, and leaves.
+fn follow(http: &Http, at: usize) -> Option<u16> {
+    let path = format!("/containers/{}/logs?stdout=1&follow=1", name(at));
+    let (head, stream) = http.stream("GET", &path).ok()?;
+    thread::sleep(Duration::from_millis(5));
+    drop(stream);
+    Some(head.status)
+}
+
 /// The name of a container: no beginning of an id.
 fn name(at: usize) -> String {
     format!("soak-{at}")
@@ -151,7 +168,7 @@ fn name(at: usize) -> String {
 
 /// The status of an answer; what an engine says that could not do something is told.
 fn told(op: Op, answer: &naru_testkit::http::Answer) -> u16 {
-    if answer.status >= 500 {
+    if answer.status >= 500 && !matches!(op, Op::Unpause(_) | Op::Disconnect(..)) {
         note(&format!("{op:?} answered {} {}", answer.status, answer.text().trim()));
     }
     answer.status
@@ -183,6 +200,24 @@ fn do_op(engine: &Engine, http: &Http, op: Op) -> Result<Done> {
         Op::List => get("/containers/json?all=1".into()),
         // As docker has it, a prune of containers leaves their volumes.
         Op::Prune => post("/containers/prune".into()).and_then(|_| post("/volumes/prune".into())),
+        Op::MakeVolume(n) => http.post("/volumes/create", &json!({"Name": volume(n)})).ok().map(|a| told(op, &a)),
+        Op::RemoveVolume(n) => delete(format!("/volumes/{}", volume(n))),
+        Op::MakeNetwork(n) => {
+            let settings = json!({"Name": network(n), "CheckDuplicate": true, "EnableIPv6": n == 1});
+            http.post("/networks/create", &settings).ok().map(|a| told(op, &a))
+        }
+        Op::RemoveNetwork(n) => delete(format!("/networks/{}", network(n))),
+        Op::Connect(at, n) => {
+            let path = format!("/networks/{}/connect", network(n));
+            http.post(&path, &json!({"Container": name(at)})).ok().map(|a| told(op, &a))
+        }
+        Op::Disconnect(at, n) => {
+            let path = format!("/networks/{}/disconnect", network(n));
+            http.post(&path, &json!({"Container": name(at)})).ok().map(|a| told(op, &a))
+        }
+        Op::Commit(at) => post(format!("/commit?container={0}&repo=made-{0}", name(at))),
+        Op::RemoveImage(at) => delete(format!("/images/made-{}?force=1", name(at))),
+        Op::Follow(at) => follow(http, at),
         Op::KillEngine(after) => {
             thread::sleep(Duration::from_millis(after));
             engine.kill()?;
@@ -254,7 +289,7 @@ fn exec(http: &Http, at: usize) -> Option<u16> {
 fn settings(kind: Kind) -> serde_json::Value {
     let count = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
     let command = match kind {
-        Kind::Steady | Kind::Fleeting | Kind::Unless | Kind::Checked => json!(["sleep", "1000"]),
+        Kind::Steady | Kind::Fleeting | Kind::Unless | Kind::Checked | Kind::Served => json!(["sleep", "1000"]),
         Kind::Counter => json!(["sh", "-c", count]),
         Kind::Short | Kind::FleetingShort | Kind::Crashing => json!(["sh", "-c", "exit 3"]),
     };
@@ -273,6 +308,14 @@ fn settings(kind: Kind) -> serde_json::Value {
             "AutoRemove": matches!(kind, Kind::Fleeting | Kind::FleetingShort),
         },
     });
+    if kind == Kind::Served {
+        body["HostConfig"]["Binds"] = json!([format!("{}:/named", volume(0))]);
+        body["HostConfig"]["PortBindings"] = json!({
+            "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+            "81/tcp": [{"HostPort": ""}],
+            "53/udp": [{"HostPort": ""}],
+        });
+    }
     if kind == Kind::Checked {
         body["Healthcheck"] = json!({"Test": ["CMD", "true"], "Interval": 50_000_000, "Timeout": 20_000_000_000_u64});
     }
