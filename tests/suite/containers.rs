@@ -102,8 +102,10 @@ fn the_terminal_follows_the_clients_size() -> Result<()> {
     let mut pty = cli()?.pty(["run", "--rm", "-it", "busybox", "sh"])?;
     pty.send("echo rea''dy\r")?;
     pty.expect("ready")?;
-    pty.resize(50, 132)?;
     eventually("the new size", || {
+        // Again and again: the client may not have looked out for it yet.
+        pty.resize(49, 132)?;
+        pty.resize(50, 132)?;
         let shown = pty.screen().len();
         pty.send("stty size; echo do''ne\r")?;
         pty.expect("done")?;

@@ -17,6 +17,8 @@ use std::thread::JoinHandle;
 pub(crate) const INODE_FIELD: [u8; 2] = *b"NI";
 /// While the file before is still being compressed, the current one may grow to so many times its size before output has to wait.
 const PATIENCE: u64 = 4;
+/// The nice value of the thread that compresses (setpriority(2): it is the thread's own).
+const BEHIND: i32 = 10;
 
 /// Records that are written together, and where each ends.
 #[derive(Debug, Default)]
@@ -178,7 +180,12 @@ impl Files {
     fn compress(&mut self, path: PathBuf) {
         let spawn = std::thread::Builder::new().name("compress".into()).stack_size(256 << 10);
         // Without a thread, the file stays as it is.
-        self.compressing = spawn.spawn(move || drop(compress(&path))).ok();
+        let run = move || {
+            // The container and its monitor come first; where it can't be put behind them, it is done at once.
+            let _ = rustix::process::setpriority_process(None, BEHIND);
+            drop(compress(&path));
+        };
+        self.compressing = spawn.spawn(run).ok();
     }
 
     /// What a monitor that was killed has left half done is thrown away; what it left uncompressed is readable, too.

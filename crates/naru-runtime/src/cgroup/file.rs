@@ -1,9 +1,9 @@
 //! Reading and writing the files of cgroupfs.
 
 use naru_base::{Error, Result};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use std::fs::read_to_string;
 use std::path::Path;
 
 /// Writes `value` in one call, as cgroupfs wants it.
@@ -21,6 +21,24 @@ pub(super) fn write(path: &Path, value: &str) -> Result<()> {
 /// The error of a write, with the file and the value.
 pub(super) fn write_error(path: &Path, value: &str, error: Errno) -> Error {
     Error::system(format!("{} (value {value:?})", naru_fs::Error::new("write", path, error)))
+}
+
+/// Most of these files fit in so much.
+const ROOM: usize = 4 << 10;
+
+/// The whole file. These have no size to be asked for: read(2) is called until nothing more comes, most often twice.
+fn read_to_string(path: &Path) -> std::io::Result<String> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::with_capacity(ROOM);
+    loop {
+        text.reserve(ROOM / 4);
+        match rustix::io::read(&fd, spare_capacity(&mut text)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    String::from_utf8(text).map_err(std::io::Error::other)
 }
 
 /// The whole file.
