@@ -15,7 +15,8 @@ use naru_runtime::plan::{Descriptors, MountSource, Namespace, Namespaces, Plan, 
 use naru_runtime::{ExecTarget, MountSpaces, StartError, Started};
 use naru_sys::fault;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::Signal;
 use std::path::Path;
 use std::time::Instant;
 
@@ -31,6 +32,11 @@ pub(crate) struct Container {
     cgroup_path: String,
     namespaces: Namespaces,
     cgroup: Option<Cgroup>,
+    /// See [`Started::mounts`]: there unless files of others are in it.
+    mounts: Option<OwnedFd>,
+    /// See [`Started::spent`]: closed when this monitor ends and everybody has heard.
+    _spent: Vec<OwnedFd>,
+    /// Locked until what is mounted has gone: the next monitor of this container waits for that before it mounts the root anew.
     record_dir: OwnedFd,
     volatile: bool,
     /// The last signal that an engine had sent.
@@ -43,8 +49,6 @@ pub(crate) struct Container {
     started: Instant,
     /// The name server in its network namespace.
     pub names: Option<Server>,
-    /// See [`Started::spent`] and [`Started::mounts`]: closed when this monitor ends and everybody has heard.
-    _spent: Vec<OwnedFd>,
 }
 
 /// What an engine is told of a process that has been started.
@@ -98,8 +102,9 @@ impl Container {
         let terminal = plan.process.terminal;
         let connect = |(stream, attach)| Client::new(stream, attach, terminal, stdin_open);
         let clients = descriptors.zip(attaches).map(connect).collect();
-        let lasting = volatile && !shows_others_files(&plan, &record_dir);
+        let others = shows_others_files(&plan, &record_dir);
         let record_dir = open_folder(&record_dir)?;
+        lock(&record_dir)?;
         exits::remove_record(&record_dir).map_err(Error::from)?;
         fault::point();
         let listener = Listener::bind(open_folder(&run_dir)?)?;
@@ -124,8 +129,8 @@ impl Container {
         }
         let facts = Facts::of(&mut started);
         let cgroup = started.cgroup.take();
-        let mut spent = std::mem::take(&mut started.spent);
-        spent.extend(started.mounts.take().filter(|_| lasting));
+        let spent = std::mem::take(&mut started.spent);
+        let mounts = started.mounts.take().filter(|_| !others);
         let main = Session::new(None, started, ends).with_clients(clients).with_log(log).with_input_once(stdin_once);
         let container = Self {
             id: plan.id,
@@ -134,6 +139,8 @@ impl Container {
             cgroup_path: plan.cgroup.path,
             namespaces: plan.namespaces,
             cgroup,
+            mounts,
+            _spent: spent,
             record_dir,
             volatile,
             asked_signal: None,
@@ -141,7 +148,6 @@ impl Container {
             oom_kills_told: 0,
             started: Instant::now(),
             names,
-            _spent: spent,
         };
         Ok((container, facts, health.map(Health::new)))
     }
@@ -286,6 +292,10 @@ impl Container {
         let oom_killed = self.oom_kills > 0;
         let finished_at = timestamp::now();
         let log_lost = self.main.finish_log();
+        // The last unmount writes the root's files to the disk: before the end is told, unless they are to go, or it was killed.
+        if !self.volatile && self.asked_signal != Some(Signal::KILL.as_raw()) {
+            self.mounts = None;
+        }
         let cgroup = self.cgroup.as_ref();
         let record = ExitRecord {
             version: exits::RECORD_VERSION,
@@ -312,6 +322,21 @@ impl Container {
         }
         record
     }
+}
+
+impl Container {
+    /// Once its end has been told: what was mounted goes, and may be mounted anew.
+    pub(crate) fn let_go(&mut self) {
+        self.mounts = None;
+        // It can only be unlocked already.
+        let _ = rustix::fs::flock(&self.record_dir, FlockOperation::Unlock);
+    }
+}
+
+/// Waits until the root of an earlier run has gone.
+fn lock(folder: &OwnedFd) -> Result<(), StartError> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(folder, FlockOperation::LockExclusive))
+        .map_err(|e| StartError::system(format!("lock the container's folder: {e}")))
 }
 
 /// Whether files of somebody else are in it: who waits for its end may want to unmount or to remove what holds them at once.

@@ -249,6 +249,9 @@ impl Monitor {
         for session in self.execs.iter_mut().chain(main).filter(|s| s.is_told()) {
             session.settle(now, &mut self.chunk, &mut self.events);
         }
+        if let Some(container) = self.container.as_mut().filter(|c| c.main.is_told()) {
+            container.let_go();
+        }
         self.execs.retain(|exec| !exec.is_over());
         self.peers.retain(|peer| !peer.is_gone());
     }
