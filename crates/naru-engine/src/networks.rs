@@ -247,6 +247,7 @@ impl Networks {
             let Ok(_one) = engine.networks.refilling.try_lock() else { return };
             let filler = Arc::clone(&engine);
             let fill = move || {
+                filler.spawner.fetch_template();
                 let space = if filler.isolates_users() { Space::Own } else { Space::Host };
                 let make = || filler.make_netns(&space);
                 filler.networks.pool.refill_with(&filler.networks.host, make)?;

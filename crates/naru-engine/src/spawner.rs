@@ -13,17 +13,19 @@ use naru_runtime::plan::IdMap;
 use naru_runtime::{MountSpaces, UserSpace};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The engine's end of the spawner's socket.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     control: Mutex<OwnedFd>,
+    /// An empty mount namespace, or that there is none.
+    template: OnceLock<Option<OwnedFd>>,
 }
 
 impl Spawner {
     pub(crate) fn new(control: OwnedFd) -> Self {
-        Self { control: Mutex::new(control) }
+        Self { control: Mutex::new(control), template: OnceLock::new() }
     }
 
     /// A new monitor, which waits for its `Start`.
@@ -33,7 +35,7 @@ impl Spawner {
     pub(crate) fn spawn(&self, engine: &Arc<Engine>, container: &Container) -> Result<Arc<MonitorLink>> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .system("cannot make a socket for a monitor")?;
-        let request = SpawnRequest { id: container.id.to_string(), space: None };
+        let request = SpawnRequest { id: container.id.to_string(), space: None, template: false };
         wire::send_all(&*crate::lock(&self.control), &request, &[theirs.as_fd()])
             .system("cannot ask for a monitor: the spawner is gone, restart the engine")?;
         drop(theirs);
@@ -48,26 +50,46 @@ impl Spawner {
     /// # Errors
     /// The host can't make them, or the spawner is gone.
     pub(crate) fn user_space(&self, map: &IdMap, within: Option<BorrowedFd<'_>>) -> Result<UserSpace> {
+        let request = SpawnRequest { id: String::new(), space: Some(map.clone()), template: false };
+        let (reply, descriptors) = self.ask(&request, within)?;
+        let mut descriptors = descriptors.into_iter();
+        match (reply.error, descriptors.next(), descriptors.next()) {
+            (None, Some(user), Some(net)) => {
+                let mounts = MountSpaces::from_descriptors(descriptors.collect()).filter(|_| reply.mounts);
+                Ok(UserSpace { user, net, mounts })
+            }
+            (Some(error), ..) => Err(Error::system(error)),
+            _ => Err(Error::system("the spawner answered without namespaces")),
+        }
+    }
+
+    /// Gets what [`Spawner::template`] gives. Waits for the spawner.
+    pub(crate) fn fetch_template(&self) {
+        self.template.get_or_init(|| {
+            let request = SpawnRequest { id: String::new(), space: None, template: true };
+            // Without one, a start makes its mount namespace itself.
+            let (_, descriptors) = self.ask(&request, None).ok()?;
+            descriptors.into_iter().next()
+        });
+    }
+
+    /// For a container in the host's user namespace: an empty mount namespace to copy, once it has been fetched.
+    pub(crate) fn template(&self) -> Option<MountSpaces> {
+        let template = self.template.get()?.as_ref()?;
+        template.try_clone().ok().map(MountSpaces::Template)
+    }
+
+    fn ask(&self, request: &SpawnRequest, with: Option<BorrowedFd<'_>>) -> Result<(SpaceReply, Vec<OwnedFd>)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .system("cannot make a socket for the spawner")?;
-        let request = SpawnRequest { id: String::new(), space: Some(map.clone()) };
-        let descriptors: Vec<_> = std::iter::once(theirs.as_fd()).chain(within).collect();
-        wire::send_all(&*crate::lock(&self.control), &request, &descriptors)
+        let descriptors: Vec<_> = std::iter::once(theirs.as_fd()).chain(with).collect();
+        wire::send_all(&*crate::lock(&self.control), request, &descriptors)
             .system("cannot ask for namespaces: the spawner is gone, restart the engine")?;
         drop(theirs);
         let mut decoder = wire::Decoder::default();
         loop {
-            if let Some((reply, descriptors)) = decoder.next::<SpaceReply>().system("the spawner's answer")? {
-                let mut descriptors = descriptors.into_iter();
-                return match (reply.error, descriptors.next(), descriptors.next()) {
-                    (None, Some(user), Some(net)) => {
-                        let mounts = descriptors.next().zip(descriptors.next()).filter(|_| reply.mounts);
-                        let mounts = mounts.map(|(own, system)| MountSpaces { own, system });
-                        Ok(UserSpace { user, net, mounts })
-                    }
-                    (Some(error), ..) => Err(Error::system(error)),
-                    _ => Err(Error::system("the spawner answered without namespaces")),
-                };
+            if let Some(answer) = decoder.next::<SpaceReply>().system("the spawner's answer")? {
+                return Ok(answer);
             }
             decoder.fill(&ours).system("cannot make namespaces: the spawner is gone, restart the engine")?;
         }

@@ -349,7 +349,7 @@ fn shows_others_files(plan: &Plan, own: &Path) -> bool {
 
 fn take_namespaces(
     present: [bool; 5],
-    mounts: bool,
+    mounts: usize,
     descriptors: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Descriptors, StartError> {
     let mut take = |present: bool| match (present, present.then(|| descriptors.next()).flatten()) {
@@ -357,16 +357,10 @@ fn take_namespaces(
         (_, descriptor) => Ok(descriptor),
     };
     let [net, ipc, pid, uts, user] = present;
-    let mut taken = Descriptors {
-        net: take(net)?,
-        ipc: take(ipc)?,
-        pid: take(pid)?,
-        uts: take(uts)?,
-        user: take(user)?,
-        mounts: None,
-    };
-    taken.mounts = take(mounts)?.zip(take(mounts)?).map(|(own, system)| MountSpaces { own, system });
-    Ok(taken)
+    let taken = [take(net)?, take(ipc)?, take(pid)?, take(uts)?, take(user)?];
+    let mounts = MountSpaces::from_descriptors(descriptors.take(mounts).collect());
+    let [net, ipc, pid, uts, user] = taken;
+    Ok(Descriptors { net, ipc, pid, uts, user, mounts })
 }
 
 fn name_server(network: std::io::Result<OwnedFd>, resolver: Resolver) -> Result<Server, Error> {

@@ -43,10 +43,13 @@ pub struct SpawnRequest {
     /// The answer, a [`SpaceReply`], comes on the socket.
     #[serde(default)]
     pub space: Option<IdMap>,
+    /// Instead of both: an empty mount namespace of the host's, for copies. The answer comes likewise.
+    #[serde(default)]
+    pub template: bool,
 }
 
 /// Spawner to engine. {the user namespace, and belonging to it: a network namespace, and with `mounts` two more, as in
-/// [`naru_runtime::MountSpaces`]}, or none and why.
+/// [`naru_runtime::MountSpaces`]}, or {an empty mount namespace}, or none and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpaceReply {
     /// Why there are none.
@@ -170,9 +173,9 @@ pub struct StartRequest {
     pub plan: Plan,
     /// Which descriptors come with the frame: net, ipc, pid, uts, user.
     pub namespaces: [bool; 5],
-    /// Whether mount namespaces made ahead follow these: own, system.
+    /// How many descriptors of mount namespaces made ahead follow these ([`naru_runtime::MountSpaces`]).
     #[serde(default)]
-    pub mounts: bool,
+    pub mounts: usize,
     /// Folder for the exit record and the log.
     pub record_dir: PathBuf,
     /// Folder for the socket.

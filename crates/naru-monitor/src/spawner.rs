@@ -11,7 +11,7 @@ use naru_base::{Error, Result};
 use naru_runtime::cgroup::Hierarchies;
 use naru_runtime::own_binary;
 use naru_runtime::plan::IdMap;
-use naru_runtime::{MountTemplates, UserSpace};
+use naru_runtime::{MountSpaces, MountTemplates, UserSpace};
 use naru_sys::clone::{Child, CloneFlags, clone3, fork};
 use naru_sys::execve::{CStringArray, execveat};
 use naru_sys::{fault, fds, process, signals};
@@ -48,7 +48,7 @@ impl Spawner {
     /// The spawner is gone.
     pub fn spawn(&self, id: &str) -> Result<OwnedFd> {
         let (ours, theirs) = stream_pair()?;
-        let request = SpawnRequest { id: id.to_owned(), space: None };
+        let request = SpawnRequest { id: id.to_owned(), space: None, template: false };
         wire::send_all(&self.control, &request, &[theirs.as_fd()]).system("ask the spawner for a monitor")?;
         Ok(ours)
     }
@@ -133,6 +133,7 @@ pub fn spawner_main(control: OwnedFd) -> i32 {
                 // Without a monitor, or an answer, the engine finds its socket closed.
                 let _ = match &request.space {
                     Some(map) => make_space(map, descriptors.next(), &templates, &socket),
+                    None if request.template => give_template(&templates, &socket),
                     None => spawn(&request.id, &socket).map(drop),
                 };
                 fault::point();
@@ -161,12 +162,25 @@ fn make_space(
     fault::point();
     let made = UserSpace::create(map, within, templates.as_ref());
     fault::point();
-    let mounts = made.as_ref().ok().and_then(|space| space.mounts.as_ref());
-    let reply = SpaceReply { error: made.as_ref().err().map(|e| e.message.clone()), mounts: mounts.is_some() };
-    let spaces = made.iter().flat_map(|space| [space.user.as_fd(), space.net.as_fd()]);
-    let mounts = mounts.iter().flat_map(|mounts| [mounts.own.as_fd(), mounts.system.as_fd()]);
-    let descriptors: Vec<BorrowedFd<'_>> = spaces.chain(mounts).collect();
+    let (descriptors, reply): (Vec<OwnedFd>, SpaceReply) = match made {
+        Ok(UserSpace { user, net, mounts }) => {
+            let reply = SpaceReply { error: None, mounts: mounts.is_some() };
+            let mounts = mounts.map(MountSpaces::into_descriptors).unwrap_or_default();
+            ([user, net].into_iter().chain(mounts).collect(), reply)
+        }
+        Err(error) => (Vec::new(), SpaceReply { error: Some(error.message), mounts: false }),
+    };
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     wire::send_all(socket, &reply, &descriptors).system("answer with namespaces")
+}
+
+fn give_template(templates: &OnceCell<Option<MountTemplates>>, socket: &OwnedFd) -> Result<()> {
+    let templates = templates.get_or_init(|| MountTemplates::make().ok());
+    let empty = templates.as_ref().and_then(|templates| templates.empty().ok());
+    let error = empty.is_none().then(|| "there are no mount namespaces made ahead".to_owned());
+    let descriptors: Vec<BorrowedFd<'_>> = empty.iter().map(AsFd::as_fd).collect();
+    wire::send_all(socket, &SpaceReply { error, mounts: empty.is_some() }, &descriptors)
+        .system("answer with a namespace")
 }
 
 fn spawn(id: &str, socket: &OwnedFd) -> Result<i32> {

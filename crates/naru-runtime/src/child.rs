@@ -54,16 +54,16 @@ pub(crate) struct Setup {
 }
 
 /// What [`Setup::into_needed`] leaves.
-type Needed = (ProcessSetup, PreparedHooks, Option<(OwnedFd, OwnedFd)>, Option<MountSpaces>);
+type Needed = (ProcessSetup, PreparedHooks, Option<(OwnedFd, OwnedFd)>, Option<OwnedFd>);
 
 impl Setup {
     /// What the parent still needs once the child exists, or must not close yet.
     pub(crate) fn into_needed(self) -> Needed {
-        let ahead = match self.spaces.mount {
-            MountSpace::Ahead(ahead) => Some(ahead),
-            MountSpace::New | MountSpace::Joined { .. } => None,
+        let own = match self.spaces.mount {
+            MountSpace::Ahead(MountSpaces::Own { own, .. }) => Some(own),
+            _ => None,
         };
-        (self.process, self.create_hooks, self.hooks_done, ahead)
+        (self.process, self.create_hooks, self.hooks_done, own)
     }
 }
 
@@ -111,14 +111,14 @@ pub(crate) const OUTSIDE_STEPS: Table<Setup> = &[
     (Step::WorkingFolder, |setup, _| rustix::process::chdir(&setup.root_place).at(Op::Target, 0)),
     // The last that is there of the host's.
     (Step::Propagation, |setup, _| match &setup.spaces.mount {
-        MountSpace::Ahead(ahead) => namespaces::join_mounts(&ahead.system),
-        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+        MountSpace::Ahead(MountSpaces::Own { system, .. }) => namespaces::join_mounts(system),
+        _ => Ok(()),
     }),
     (Step::UserNamespace, |setup, _| namespaces::enter_user(&setup.spaces)),
     // A copy that belongs to the user namespace.
     (Step::SystemMounts, |setup, _| match &setup.spaces.mount {
-        MountSpace::Ahead(_) => unshare(NewNamespace::Mount).at(Op::Call, 0),
-        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+        MountSpace::Ahead(MountSpaces::Own { .. }) => unshare(NewNamespace::Mount).at(Op::Call, 0),
+        _ => Ok(()),
     }),
 ];
 
@@ -291,7 +291,11 @@ fn cut_propagation(spaces: &Spaces) -> Result<(), Failure> {
     // Only now: what precedes needs the host's procfs.
     match &spaces.mount {
         // Private by its making, and the host's is left already.
-        MountSpace::Ahead(_) => return Ok(()),
+        MountSpace::Ahead(MountSpaces::Own { .. }) => return Ok(()),
+        MountSpace::Ahead(MountSpaces::Template(empty)) => {
+            namespaces::join_mounts(empty)?;
+            return unshare(NewNamespace::Mount).at(Op::Call, 0);
+        }
         MountSpace::Joined { namespace, .. } => namespaces::join_mounts(namespace)?,
         MountSpace::New => {}
     }
@@ -301,11 +305,11 @@ fn cut_propagation(spaces: &Spaces) -> Result<(), Failure> {
 /// Makes procfs and sysfs where the kernel permits it, and leaves for the namespace in which they will be.
 fn make_system_mounts(setup: &Setup, state: &mut State<'_>) -> Result<(), Failure> {
     match &setup.spaces.mount {
-        MountSpace::Ahead(ahead) => {
+        MountSpace::Ahead(MountSpaces::Own { own, .. }) => {
             mounts::make_system(&setup.mounts, &mut state.made)?;
-            move_into_link_name_space(ahead.own.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Call, 0)
+            move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount)).at(Op::Call, 0)
         }
-        MountSpace::New | MountSpace::Joined { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 

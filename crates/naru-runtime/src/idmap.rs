@@ -93,7 +93,7 @@ impl UserSpace {
         let Held { user, net, mounts } = namespaces_of_a_holder(map, more, templates)?;
         let net = net.ok_or_else(|| StartError::system("make the network namespace"))?;
         let mounts = match (templates, mounts) {
-            (Some(templates), Some(own)) => Some(MountSpaces { own, system: templates.system()? }),
+            (Some(templates), Some(own)) => Some(MountSpaces::Own { own, system: templates.system()? }),
             _ => None,
         };
         Ok(Self { user, net, mounts })

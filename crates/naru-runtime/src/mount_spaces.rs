@@ -24,13 +24,39 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// What was made ahead for one container in a user namespace.
+/// What was made ahead for one container.
 #[derive(Debug)]
-pub struct MountSpaces {
-    /// The mount namespace that becomes the container's, and belongs to its user namespace: an empty, read-only folder.
-    pub own: OwnedFd,
-    /// One of the host's with the whole of procfs and sysfs, a copy of which the first process makes its own in.
-    pub system: OwnedFd,
+pub enum MountSpaces {
+    /// For one in a user namespace of its own.
+    Own {
+        /// The mount namespace that becomes the container's, and belongs to its user namespace: an empty, read-only folder.
+        own: OwnedFd,
+        /// One of the host's with the whole of procfs and sysfs, a copy of which the first process makes its own in.
+        system: OwnedFd,
+    },
+    /// For one in the host's user namespace, where anybody may mount anything: a namespace with nothing but an empty, read-only folder, a copy
+    /// of which becomes the container's ([`MountTemplates::empty`]).
+    Template(OwnedFd),
+}
+
+impl MountSpaces {
+    /// The descriptors, in the order that [`MountSpaces::from_descriptors`] takes them in.
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
+        match self {
+            Self::Own { own, system } => vec![own, system],
+            Self::Template(empty) => vec![empty],
+        }
+    }
+
+    /// What so many descriptors stand for; `None` for none, and for more than there are kinds.
+    pub fn from_descriptors(descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut descriptors = descriptors.into_iter();
+        match (descriptors.next(), descriptors.next(), descriptors.next()) {
+            (Some(own), Some(system), None) => Some(Self::Own { own, system }),
+            (Some(empty), None, None) => Some(Self::Template(empty)),
+            _ => None,
+        }
+    }
 }
 
 /// What mount namespaces are made from: one of each kind, which belongs to the host.
@@ -80,8 +106,15 @@ impl MountTemplates {
     /// # Errors
     /// `EMFILE`.
     pub(crate) fn system(&self) -> Result<OwnedFd, StartError> {
-        rustix::io::fcntl_dupfd_cloexec(&self.system, 3)
-            .map_err(|e| StartError::system(format!("duplicate a mount namespace: {}", errno_text(e))))
+        duplicate(&self.system)
+    }
+
+    /// The empty one.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn empty(&self) -> Result<OwnedFd, StartError> {
+        duplicate(&self.empty)
     }
 
     /// setns(2) also leads to the namespace's root, which need not be this process's.
@@ -97,6 +130,11 @@ impl MountTemplates {
         rustix::process::fchdir(root)?;
         rustix::process::chroot(c".")
     }
+}
+
+fn duplicate(namespace: &OwnedFd) -> Result<OwnedFd, StartError> {
+    rustix::io::fcntl_dupfd_cloexec(namespace, 3)
+        .map_err(|e| StartError::system(format!("duplicate a mount namespace: {}", errno_text(e))))
 }
 
 /// Tells how `entered` went, and stays until it is killed. After clone.

@@ -425,6 +425,6 @@ pub struct Descriptors {
     pub uts: Option<OwnedFd>,
     /// A user namespace with the map of `namespaces.user`, to be joined instead of a new one. Whatever else is joined belongs to it.
     pub user: Option<OwnedFd>,
-    /// Mount namespaces made ahead that belong to that user namespace, for a container's own.
+    /// Mount namespaces made ahead, for a container's own; with a user namespace, they are that one's.
     pub mounts: Option<crate::MountSpaces>,
 }

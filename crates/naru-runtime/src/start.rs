@@ -12,8 +12,8 @@ use crate::process::{self, Streams};
 use crate::report::{self, Record, errno_text};
 use crate::steps::Step;
 use crate::{
-    StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mount_maps, mounts,
-    mounts::PreparedMount, overlay, sysctls,
+    MountSpaces, StartError, StartOptions, cgroup_view, console, copy_up, describe, devices, hidden_paths, mount_maps,
+    mounts, mounts::PreparedMount, overlay, sysctls,
 };
 use naru_fs::Root;
 use naru_sys::clone::{Child, CloneFlags, clone3};
@@ -174,7 +174,8 @@ pub fn prepare_with(
         spaces.join_mounts(namespace, &root_place)?;
     } else if let Some(ahead) = ahead
         // Hooks look for the host's tree in the container's namespace.
-        && (map.is_some() && options.hooks.is_empty() && root_anywhere && mounts::few_system(&mounts))
+        && matches!(ahead, MountSpaces::Own { .. }) == map.is_some()
+        && (options.hooks.is_empty() && root_anywhere && mounts::few_system(&mounts))
     {
         spaces.use_mounts(ahead);
     }
@@ -237,8 +238,7 @@ impl Prepared {
             child
         };
         // The descriptors of mounts close while the child works with its own copies.
-        let (process, create_hooks, hooks_done, ahead) = setup.into_needed();
-        let mounts = ahead.map(|ahead| ahead.own);
+        let (process, create_hooks, hooks_done, mounts) = setup.into_needed();
         let pid = child.pid.as_raw_nonzero().get();
         if let Some(group) = &mut cgroup.0 {
             group.first_process_is_there(pid);

@@ -113,8 +113,9 @@ impl Engine {
         let private_cgroup = record.host.cgroupns_private.unwrap_or(v2);
         let cgroup = if private_cgroup { Namespace::New } else { Namespace::Host };
         let map = user.as_ref().map(|user| user.lease.map());
-        if let Some(user) = user {
-            (joined.user, joined.mounts) = (Some(user.namespace), user.mounts);
+        match user {
+            Some(user) => (joined.user, joined.mounts) = (Some(user.namespace), user.mounts),
+            None => joined.mounts = self.spawner.template(),
         }
         Ok((Namespaces { pid, ipc, uts, net, cgroup, user: map }, joined))
     }

@@ -11,6 +11,7 @@ use crate::{Engine, clock};
 use naru_base::{Class, Error, Result};
 use naru_fs::Durability;
 use naru_monitor::protocol::{Attach, ExitRecord, Request, Response, StartRequest};
+use naru_runtime::MountSpaces;
 use naru_runtime::plan::Descriptors;
 use naru_sys::fault;
 use std::os::fd::OwnedFd;
@@ -114,7 +115,7 @@ impl Engine {
             self.apply_links(Some((container, sandbox)), None)?;
         }
         self.take_mounted(container, container.id.to_string()).await?;
-        let (mut plan, joined) = self.plan(container, sandbox, user)?;
+        let (mut plan, mut joined) = self.plan(container, sandbox, user)?;
         let place = Place { path: plan.cgroup.path.clone(), scope: plan.cgroup.scope.clone() };
         container.change(|r| r.state.cgroup = Some(place));
         let (attaches, streams): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
@@ -127,10 +128,11 @@ impl Engine {
         };
         let folder = self.config.container_dir(&container.id);
         let resolver = sandbox.and_then(|s| self.resolver(&record, &s.attached));
+        let mounts = joined.mounts.take().map(MountSpaces::into_descriptors).unwrap_or_default();
         let request = StartRequest {
             plan,
             namespaces: present(&joined),
-            mounts: joined.mounts.is_some(),
+            mounts: mounts.len(),
             run_dir: self.make_run_dir(&container.id)?,
             log: crate::log_config::for_monitor(&record, &folder)?,
             record_dir: folder,
@@ -143,7 +145,7 @@ impl Engine {
             hooks,
         };
         fault::point();
-        let descriptors = in_order(joined, streams);
+        let descriptors = in_order(joined, mounts, streams);
         let (answer, _) = monitor.request(Request::Start(Box::new(request)), descriptors).await?;
         // A container that nobody has written down.
         fault::point();
@@ -283,10 +285,9 @@ impl From<Error> for StartFailure {
 }
 
 /// Namespaces first, in the protocol's order, then the clients' streams.
-fn in_order(joined: Descriptors, streams: Vec<OwnedFd>) -> Vec<OwnedFd> {
-    let mounts = joined.mounts.map(|mounts| [mounts.own, mounts.system]);
+fn in_order(joined: Descriptors, mounts: Vec<OwnedFd>, streams: Vec<OwnedFd>) -> Vec<OwnedFd> {
     let spaces = [joined.net, joined.ipc, joined.pid, joined.uts, joined.user].into_iter().flatten();
-    spaces.chain(mounts.into_iter().flatten()).chain(streams).collect()
+    spaces.chain(mounts).chain(streams).collect()
 }
 
 /// Which of them there are.

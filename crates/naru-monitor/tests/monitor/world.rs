@@ -87,7 +87,7 @@ impl World {
         StartRequest {
             plan: self.plan(script),
             namespaces: [false; 5],
-            mounts: false,
+            mounts: 0,
             record_dir: self.base.join("record"),
             run_dir: self.base.join("run"),
             log: self.log_config(),
