@@ -538,9 +538,12 @@ fn nothing_is_below_the_root_of_a_container() -> Result<()> {
         return Ok(());
     }
     let naru = shared()?.naru();
-    let may = ["--userns", "auto", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
-    let args = [&["run", "--rm"][..], &may, &["busybox", "sh", "-c", BELOW_THE_ROOT]].concat();
-    let said = attempt(&naru, &args)?;
-    assert_eq!(said.lines().collect::<Vec<_>>(), ["looks", "/*", "/.[!.]*"], "something is there");
+    let may = ["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
+    for flags in [&["--userns", "auto"][..], &["--userns", "host"], &["--privileged"]] {
+        let args = [&["run", "--rm"], flags, &may, &["busybox", "sh", "-c", BELOW_THE_ROOT]].concat();
+        let said = naru.run(args)?;
+        let lines: Vec<&str> = said.stdout.lines().collect();
+        assert_eq!(lines, ["looks", "/*", "/.[!.]*"], "{flags:?}: {}", said.stderr);
+    }
     Ok(())
 }
