@@ -188,6 +188,9 @@ impl Engine {
         }
         let records = Records::open(config.data_root.join("containers"), RECORD_FILE, RECORD_VERSION)
             .system("cannot open the containers' records")?;
+        if let Ok(folder) = Root::open_host(config.data_root.join("containers")) {
+            naru_fs::spread_folders(&folder);
+        }
         let containers = Table::default();
         for (id, record) in records.load_all().system("cannot list the containers' records")? {
             match record {

@@ -10,6 +10,7 @@ mod error;
 mod records;
 mod remove;
 mod root;
+mod spread;
 #[cfg(test)]
 mod testing;
 pub mod xattr;
@@ -19,3 +20,4 @@ pub use error::{Error, Result};
 pub use records::Records;
 pub use remove::{remove_contents, remove_tree};
 pub use root::{Root, open_beneath, open_retry};
+pub use spread::spread_folders;

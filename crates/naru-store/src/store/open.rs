@@ -13,7 +13,7 @@ use crate::spec::ImageConfig;
 use crate::trash::Trash;
 use naru_base::{Digest, Error, Result};
 use naru_fs::{Root, durable};
-use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -86,14 +86,10 @@ impl Store {
     }
 }
 
-/// The folder `name`, whose own folders ext4 spreads over the disk (FS_TOPDIR_FL, ioctl_iflags(2)), each with inodes near it that nothing
-/// has used lately.
+/// The folder `name`, whose own folders are spread over the disk.
 fn spread_root(root: &Root, name: &str) -> Result<Root> {
     let folder = sub_root(root, name)?;
-    if let Ok(flags) = rustix::fs::ioctl_getflags(&folder) {
-        // Other file systems have no such flag, and no such need.
-        let _ = rustix::fs::ioctl_setflags(&folder, flags | IFlags::TOPDIR);
-    }
+    naru_fs::spread_folders(&folder);
     Ok(folder)
 }
 
