@@ -3,12 +3,19 @@
 use super::Container;
 use super::history::{self, What};
 use crate::networks::Networks;
-use crate::types::{Status, WaitOutcome};
+use crate::types::{Status, UnixNanos, WaitOutcome};
 use crate::{Engine, clock};
 use naru_base::{Class, Id};
 use naru_fs::Durability;
 use naru_monitor::protocol::{EXIT_RECORD, Event, ExitRecord, MemoryAtEnd};
 use std::sync::Arc;
+
+/// How long it ran, in nanoseconds: as its monitor measured it, where that could, since clocks jump; otherwise by the wall clock, which may
+/// make it negative.
+pub(super) fn lasted(record: &ExitRecord, started_at: UnixNanos) -> i64 {
+    let by_clocks = record.finished_at.saturating_sub(started_at);
+    record.lasted.map_or(by_clocks, |lasted| i64::try_from(lasted).unwrap_or(i64::MAX))
+}
 
 impl Engine {
     /// A monitor has something to tell.
@@ -89,9 +96,7 @@ impl Engine {
             if !r.state.has_process() {
                 return None;
             }
-            let by_clocks = record.finished_at.saturating_sub(r.state.started_at);
-            // What a monitor measured, where it could: clocks jump.
-            let lasted = record.lasted.map_or(by_clocks, |lasted| i64::try_from(lasted).unwrap_or(i64::MAX));
+            let lasted = lasted(record, r.state.started_at);
             r.state.end(record.exit_code, record.oom_killed, record.finished_at);
             history::note(&mut r.state.history, record.finished_at, What::ended(record, r.host.resources.pids_limit));
             super::health::after_change(r, false);

@@ -165,6 +165,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_jump_of_the_clock_moves_no_pause() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let mut record = crate::container::tests_support::record("a1", "loops");
+        record.host.restart.name = "always".into();
+        let mut pauses = Vec::new();
+        // Each run: how long its monitor says that it lasted, in seconds, and by how much the clock was set meanwhile.
+        for (seconds, jump) in [(1, 0), (1, HOUR), (1, 0), (1, -2 * HOUR), (11, -HOUR), (1, 0), (12, HOUR), (1, HOUR)] {
+            let started_at = 100 * HOUR;
+            record.state.begin(7, 1, "boot", started_at);
+            let lasted = seconds * 1_000_000_000;
+            let finished_at = started_at + jump + lasted;
+            let lasted = u64::try_from(lasted).ok();
+            let end = ExitRecord { exit_code: 3, finished_at, lasted, ..ExitRecord::default() };
+            record.state.end(3, false, finished_at);
+            let lasted = crate::container::exit::lasted(&end, started_at);
+            judge_end(&mut record, &end, lasted);
+            pauses.push(record.state.backoff_ms);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 100, 200, 100, 200]);
+        assert_eq!(record.state.restart_count, 8);
+    }
+
+    #[test]
     fn what_is_needed_comes_first() {
         let [web, proxy, data, other] = [(); 4].map(|()| Id::random().unwrap());
         let set = |ids: &[&Id]| ids.iter().map(|id| (*id).clone()).collect::<BTreeSet<_>>();
