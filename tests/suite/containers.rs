@@ -334,6 +334,10 @@ fn volumes_keep_their_content() -> Result<()> {
 
 #[test]
 fn tmpfs() -> Result<()> {
+    let (cli, name) = (shared()?.cli(), unique("tmpfs"));
+    cli.ok(["create", "--name", &name, "--tmpfs", "/t", "--mount", "type=tmpfs,target=/m", "busybox"])?;
+    assert_eq!(cli.inspect(&name, "{{range .Mounts}}{{.Destination}} {{end}}{{.HostConfig.Tmpfs}}")?, "/m map[/t:]");
+    cli.ok(["rm", &name])?;
     let said = run(&["--tmpfs", "/t:size=1m,mode=1770"], &["sh", "-c", "grep ' /t ' /proc/mounts; stat -c %a /t"])?;
     assert!(said.contains("tmpfs /t tmpfs rw,nosuid,nodev,noexec") && said.contains("size=1024k"), "{said}");
     assert!(said.ends_with("1770"), "{said}");

@@ -262,6 +262,15 @@ fn namespaces_are_own_shared_or_the_hosts() -> Result<()> {
     cli.ok(["exec", &name, "sh", "-c", "echo shared >/dev/shm/file"])?;
     let other = format!("container:{name}");
     assert_eq!(cli.ok(["run", "--rm", "--ipc", &other, "busybox", "cat", "/dev/shm/file"])?, "shared");
+    let private = unique("private");
+    cli.ok(["run", "-d", "--name", &private, "busybox", "sleep", "1000"])?;
+    let donor = format!("container:{private}");
+    let said = cli.fails(125, ["run", "--rm", "--ipc", &donor, "busybox", "true"])?;
+    assert!(said.contains("non-shareable IPC"), "{said}");
+    cli.ok(["kill", &private])?;
+    let said = cli.fails(125, ["run", "--rm", "--network", &donor, "busybox", "true"])?;
+    assert!(said.contains("cannot join network of a non running container"), "{said}");
+    cli.ok(["rm", "-f", &private])?;
     let none =
         cli.ok(["run", "--rm", "--ipc", "none", "busybox", "sh", "-c", "grep -c /dev/shm /proc/mounts || true"])?;
     assert_eq!(none, "0");

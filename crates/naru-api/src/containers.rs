@@ -65,6 +65,13 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     }
     let log = &mut host.log_config;
     call.engine.complete_log(&mut log.r#type, log.config.get_or_insert_default());
+    if call.version < v1(44) && body.networking_config.endpoints_config.len() > 1 {
+        let names: Vec<&str> = body.networking_config.endpoints_config.keys().map(String::as_str).collect();
+        return Err(Error::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
     let (request, mut warnings) = decode::create::decode(body, name, platform, || facts(&call.engine))?;
     let created = call.engine.create(request).await?;
     warnings.extend(created.warnings);

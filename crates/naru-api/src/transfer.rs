@@ -56,7 +56,7 @@ pub(crate) async fn import(mut call: Call) -> Result<Reply> {
     let body = call.stream_body();
     let engine = Arc::clone(&call.engine);
     progress::reply(|sink| async move {
-        let id = engine.import(body, target, message, changes, platform, sink.clone()).await?;
+        let id = engine.import(body, target, message, changes, platform).await?;
         let _ = sink.send(Progress::Status { id: None, status: id.to_string() });
         Ok(())
     })

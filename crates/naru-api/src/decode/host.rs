@@ -115,13 +115,16 @@ pub(crate) fn decode(
     })
 }
 
-/// What this engine doesn't have.
+/// What this engine doesn't have, and what no engine takes.
 fn refuse_absent(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!("Invalid isolation: {:?} - linux only supports 'default'", host.isolation)));
     }
     if !matches!(host.runtime.as_str(), "" | "runc" | "io.containerd.runc.v2" | "naru") {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if host.annotations.as_ref().is_some_and(|all| all.contains_key("")) {
+        return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));

@@ -209,7 +209,7 @@ impl Container {
             graph_driver: graph_driver(&view),
             size_rw: view.size_rw,
             size_root_fs: view.size_root,
-            mounts: mount_points(&view.mounts),
+            mounts: mount_points(&view),
             config: Config::of(&config),
             network_settings: NetworkSettings::of(&view),
             id: view.id.to_string(),
@@ -261,9 +261,11 @@ impl State {
 }
 
 /// Mounts as listed: a tmpfs of `--tmpfs` is not among docker's.
-pub(crate) fn mount_points(mounts: &[MountView]) -> Vec<MountPoint> {
-    mounts
+pub(crate) fn mount_points(view: &ContainerView) -> Vec<MountPoint> {
+    let of_tmpfs = |m: &MountView| m.kind == "tmpfs" && view.document["Tmpfs"].get(&m.target).is_some();
+    view.mounts
         .iter()
+        .filter(|m| !of_tmpfs(m))
         .map(|m| MountPoint {
             r#type: m.kind.clone(),
             name: m.name.clone(),

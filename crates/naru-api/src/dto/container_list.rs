@@ -78,7 +78,7 @@ impl Summary {
             network_settings: Networks {
                 networks: view.endpoints.iter().map(|(name, e)| (name.clone(), EndpointSettings::of(e))).collect(),
             },
-            mounts: mount_points(&view.mounts),
+            mounts: mount_points(&view),
             id: view.id.to_string(),
         }
     }

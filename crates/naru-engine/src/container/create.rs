@@ -186,14 +186,19 @@ impl Engine {
             if !host.port_bindings.is_empty() || host.publish_all {
                 return conflict("port publishing and the container type network mode");
             }
-            self.containers.find(other)?;
+            self.find_donor(other)?;
         }
         for mode in [&host.ipc, &host.pid, &host.uts] {
             if let NamespaceMode::Container(other) = mode {
-                self.containers.find(other)?;
+                self.find_donor(other)?;
             }
         }
         Ok(())
+    }
+
+    /// A container whose namespace another wants. That there is none is no "not found": docker's client would look for an image then.
+    fn find_donor(&self, name: &str) -> Result<()> {
+        self.containers.find(name).map(drop).map_err(|error| Error::invalid(error.message()))
     }
 
     /// The container's own folder with its writable layer.

@@ -5,7 +5,7 @@ use crate::Engine;
 use crate::networks::Sandbox;
 use crate::types::{ContainerConfig, ExecSettings, HostSettings, MountKind, NamespaceMode, NetworkMode, SeccompChoice};
 use crate::user_spaces::UserSpace;
-use naru_base::{Error, Result};
+use naru_base::{Class, Error, Result};
 use naru_runtime::plan::{
     Descriptors, Mount, MountFlags, MountSource, Namespace, Namespaces, PLAN_VERSION, Plan, Process, Propagation,
     Rootfs, SeccompProgram,
@@ -89,7 +89,14 @@ impl Engine {
         let choose = |mode: &NamespaceMode, name: &str| -> Result<(Namespace, Option<OwnedFd>)> {
             Ok(match mode {
                 NamespaceMode::Host => (Namespace::Host, None),
-                NamespaceMode::Container(other) => (Namespace::Join, Some(self.namespace_of(other, name)?)),
+                NamespaceMode::Container(other) => {
+                    let failed =
+                        |e: Error| Error::system(format!("failed to join {} namespace: {e}", name.to_uppercase()));
+                    if name == "ipc" {
+                        self.check_shareable(other).map_err(failed)?;
+                    }
+                    (Namespace::Join, Some(self.namespace_of(other, name).map_err(failed)?))
+                }
                 NamespaceMode::Private | NamespaceMode::Shareable | NamespaceMode::None => (Namespace::New, None),
             })
         };
@@ -99,7 +106,12 @@ impl Engine {
         let net = match (&record.host.network, sandbox) {
             (NetworkMode::Host, _) => Namespace::Host,
             (NetworkMode::Container(other), _) => {
-                joined.net = Some(self.namespace_of(other, "net")?);
+                joined.net = Some(self.namespace_of(other, "net").map_err(|error| match error.class() {
+                    Class::Conflict => {
+                        Error::conflict(format!("cannot join network of a non running container: {other}"))
+                    }
+                    _ => error,
+                })?);
                 Namespace::Join
             }
             (_, Some(sandbox)) => {
@@ -125,15 +137,22 @@ impl Engine {
         let other = self.containers.find(name)?;
         let (pid, running) = other.read(|r| (r.state.pid, r.state.status.is_running()));
         if !running || pid <= 0 {
-            return Err(Error::conflict(format!(
-                "cannot join the {kind} namespace of a non running container: {}",
-                other.id
-            )));
+            return Err(Error::conflict(format!("Container {} is not running", other.id)));
         }
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
         rustix::fs::open(format!("/proc/{pid}/ns/{kind}"), flags, rustix::fs::Mode::empty()).map_err(|e| {
             Error::system(format!("cannot open the {kind} namespace of container {}: {e}", other.id.short()))
         })
+    }
+
+    /// Whether a container lets others into its IPC namespace.
+    fn check_shareable(&self, name: &str) -> Result<()> {
+        match self.containers.find(name)?.read(|r| r.host.ipc.clone()) {
+            NamespaceMode::Private | NamespaceMode::None => {
+                Err(Error::conflict("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn mounts(&self, record: &Record) -> Result<Vec<Mount>> {

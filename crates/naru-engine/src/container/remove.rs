@@ -9,6 +9,7 @@ use naru_base::{Class, Error, Id, Result};
 use naru_fs::Durability;
 use naru_sys::fault;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// In the folder of a container that is being removed: the anonymous volumes that go with it.
 const VOLUMES_FILE: &str = "volumes-to-remove.json";
@@ -41,7 +42,12 @@ impl Engine {
                 self.stop_locked(&container, "rm", Some("KILL".into()), Some(10)).await?;
                 container.begin_removal();
             }
-            self.remove_locked(&container, options.volumes)
+            let volumes_gone = self.remove_locked(&container, options.volumes)?;
+            if options.volumes {
+                // Its other end is dropped then.
+                let _ = volumes_gone.await;
+            }
+            Ok::<(), Error>(())
         }
         .await;
         // Who finds it gone had waited for somebody else's removal.
@@ -65,8 +71,9 @@ impl Engine {
         }
     }
 
-    /// The slow part, the writable layer, goes on in the background: its folder has been moved out of the way.
-    fn remove_locked(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
+    /// The slow part, the writable layer, goes on in the background: its folder has been moved out of the way. What is given tells when the
+    /// volumes have gone that go with it.
+    fn remove_locked(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<oneshot::Receiver<()>> {
         let id = container.id.as_str();
         container.take_folder(|| self.move_to_trash(container, volumes))?;
         fault::point();
@@ -77,12 +84,15 @@ impl Engine {
         let engine = Arc::clone(self);
         let run_dir = self.config.exec_root.join("containers").join(id);
         let name = id.to_owned();
+        let (told, volumes_gone) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             fault::point();
+            engine.remove_volumes_of_trash(&name);
+            drop(told);
             let _ = std::fs::remove_dir_all(run_dir);
-            engine.empty_trash(&name);
+            engine.remove_folder_of_trash(&name);
         });
-        Ok(())
+        Ok(volumes_gone)
     }
 
     /// Its folder, with the names of the volumes that go with it.
@@ -116,6 +126,19 @@ impl Engine {
 
     /// Removes one folder of the trash, and before it the volumes that are to go with it.
     pub(crate) fn empty_trash(&self, name: &str) {
+        self.remove_volumes_of_trash(name);
+        self.remove_folder_of_trash(name);
+    }
+
+    fn remove_folder_of_trash(&self, name: &str) {
+        let removed =
+            naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
+        if let Err(error) = removed {
+            tracing::warn!("cannot remove the files of container {name}: {error}");
+        }
+    }
+
+    fn remove_volumes_of_trash(&self, name: &str) {
         let folder = naru_fs::Root::open_host(self.config.trash_dir().join(name));
         let volumes = folder.and_then(|f| naru_fs::durable::read_json::<Vec<String>>(&f, VOLUMES_FILE));
         for volume in volumes.ok().flatten().unwrap_or_default() {
@@ -124,11 +147,6 @@ impl Engine {
             {
                 tracing::warn!(volume, "{error}");
             }
-        }
-        let removed =
-            naru_fs::Root::open_host(self.config.trash_dir()).and_then(|trash| naru_fs::remove_tree(&trash, name));
-        if let Err(error) = removed {
-            tracing::warn!("cannot remove the files of container {name}: {error}");
         }
     }
 

@@ -86,7 +86,6 @@ impl Engine {
         message: String,
         changes: Vec<String>,
         platform: Option<Platform>,
-        progress: ProgressSink,
     ) -> Result<Digest> {
         let mut run = ContainerConfig::default();
         apply_changes(&mut run, &changes)?;
@@ -104,7 +103,6 @@ impl Engine {
         };
         let step = History { created, comment, ..History::default() };
         let engine = Arc::clone(self);
-        super::pull::tell(&progress, None, "Importing".into());
         blocking(move || {
             let image = engine.images.store.import(ChannelReader::new(body), config, step)?;
             if let Some(target) = target {
