@@ -13,7 +13,7 @@ pub use exposure::{ExposedPort, Exposure, Outlook};
 pub use reconcile::{LiveEndpoint, Removed};
 
 use crate::ipam::{self, InUse, Leases};
-use crate::nft::{BridgeRules, GateRules, Nft, Rules, STRANGERS};
+use crate::nft::{BridgeRules, GateRules, Nft, Rules, STRANGERS, SourceFilters};
 use crate::rtnl::Rtnl;
 use crate::spec::Addresses;
 use crate::{Endpoint, Error, Instance, Link, Mac, NetworkSpec, Published, Result, Subnet, Subnet6, sysctl};
@@ -55,6 +55,8 @@ struct Firewall {
     links: BTreeSet<Link>,
     gate: GateRules,
     close_forwarding: bool,
+    /// Who asks where a packet's source is; none until that has been looked for.
+    sources: Option<SourceFilters>,
     /// The table has been made by this process.
     made: bool,
 }
@@ -89,6 +91,7 @@ impl HostNet {
             links: BTreeSet::new(),
             gate,
             close_forwarding,
+            sources: None,
             made: false,
         };
         Ok(Self {

@@ -9,12 +9,14 @@ mod legacy;
 mod listing;
 mod names;
 mod ruleset;
+mod sources;
 mod transaction;
 mod watch;
 
 pub use judge::{Judgement, Reach};
 pub use ruleset::{BridgeRules, GateRules, Rules};
 
+pub(crate) use sources::SourceFilters;
 pub(crate) use watch::Loss;
 pub use watch::RuleWatch;
 

@@ -10,11 +10,11 @@
 //!
 //! Who looks whether a packet's source is behind the interface that it came in by finds the gate's packets wrong. For the kernel's own
 //! filter (`rp_filter`) that is a setting of the gate. Filters in rules (`fib saddr . mark . iif`, firewalld's `IPv6_rpfilter`) ask the
-//! routing tables with the packet's mark: a packet that comes out unmarked gets one with which everything is behind the gate, until it is
-//! forwarded.
+//! routing tables with the packet's mark: a packet that comes out unmarked gets one, until it is forwarded, with which everything is behind
+//! the gate as soon as there is such a filter (`nft::sources`).
 
 use super::{HostNet, lock};
-use crate::nft::{Loss, RuleWatch};
+use crate::nft::{Loss, RuleWatch, SourceFilters};
 use crate::{Published, Result, sysctl};
 
 impl HostNet {
@@ -23,6 +23,7 @@ impl HostNet {
     pub(super) fn ensure_gate<'a>(&self, ports: impl IntoIterator<Item = &'a Published>) -> Result<u32> {
         let (into, out) = (self.instance.gate_in(), self.instance.gate());
         let alias = self.instance.alias("gate");
+        let sources = self.sources()?;
         let mut rtnl = lock(&self.rtnl);
         let ((index, outer), new) = match (rtnl.link(&into)?, rtnl.link(&out)?) {
             (Some(into), Some(out)) => ((into.index, out.index), false),
@@ -50,8 +51,21 @@ impl HostNet {
         // The source of what comes out is not behind this interface. 2 is "behind any", and wins over a stricter setting for all.
         sysctl::ensure(&format!("ipv4/conf/{out}/rp_filter"), "2")?;
         sysctl::ensure(&format!("ipv4/conf/{out}/forwarding"), "1")?;
-        rtnl.lead_back(outer, self.instance.gate_mark(), needed)?;
+        rtnl.lead_back(outer, self.instance.gate_mark(), SourceFilters { v6: sources.v6 && needed, ..sources })?;
         Ok(index)
+    }
+
+    /// Who asks where a packet's source is.
+    fn sources(&self) -> Result<SourceFilters> {
+        let mut firewall = lock(&self.firewall);
+        match firewall.sources {
+            Some(known) => Ok(known),
+            None => {
+                let found = firewall.nft.source_filters()?;
+                firewall.sources = Some(found);
+                Ok(found)
+            }
+        }
     }
 
     /// Hears of what others do to the firewall from now on.
@@ -62,24 +76,33 @@ impl HostNet {
         Ok(RuleWatch::open()?)
     }
 
-    /// Puts the rules back if `watch` has heard that somebody else deleted some, or has missed news; true when somebody did.
+    /// Does what follows from news: puts the rules back if `watch` has heard that somebody else deleted some, or has missed news; true when somebody did.
     ///
     /// # Errors
     /// As the kernel says.
     pub fn restore_rules(&self, watch: &RuleWatch) -> naru_base::Result<bool> {
         let table = self.instance.table();
         let own = lock(&self.firewall).nft.port_id()?;
-        let loss = watch.loss(&table, own);
-        if loss == Loss::None {
+        let news = watch.news(&table, own);
+        let (ports, asked) = {
+            let mut firewall = lock(&self.firewall);
+            let before = firewall.sources;
+            // What got lost may have told of more.
+            firewall.sources = before.filter(|_| news.loss != Loss::Possible).map(|known| known.and(news.sources));
+            (firewall.ports.clone(), firewall.sources != before)
+        };
+        if news.loss == Loss::None {
+            if asked && !ports.is_empty() {
+                self.ensure_gate(&ports)?;
+            }
             return Ok(false);
         }
-        let ports = lock(&self.firewall).ports.clone();
         let gate = if ports.is_empty() { None } else { Some(self.ensure_gate(&ports)?) };
         let mut firewall = lock(&self.firewall);
         firewall.gate.into = gate.or(firewall.gate.into);
         firewall.made = false;
         self.change_rules(&mut firewall, |_, _| Ok(()))?;
-        Ok(loss == Loss::Certain)
+        Ok(news.loss == Loss::Certain)
     }
 
     /// Removes the pair.

@@ -1,6 +1,7 @@
 //! Notices when somebody else deletes rules of ours: `nft flush ruleset`, or a firewall that is loaded anew.
 
 use super::SUBSYSTEM;
+use super::sources::{SourceFilters, asks, is_engines};
 use crate::netlink::{attribute, read_u16, read_u32, text};
 use crate::{Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 const GROUP: u32 = 1 << 6;
 /// Table, chain, rule, set, element: the message kinds that tell of a deletion.
 const DELETIONS: [u16; 5] = [SUBSYSTEM | 2, SUBSYSTEM | 5, SUBSYSTEM | 8, SUBSYSTEM | 11, SUBSYSTEM | 14];
+const NEWRULE: u16 = SUBSYSTEM | 6;
 /// `NLMSG_GOODSIZE` is a page at most; several messages share a datagram.
 const DATAGRAM: usize = 64 * 1024;
 /// Bytes of news that may wait; taken only while they do.
@@ -28,6 +30,14 @@ pub(crate) enum Loss {
     Possible,
     /// Somebody has.
     Certain,
+}
+
+/// What has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct News {
+    pub loss: Loss,
+    /// Somebody has a rule now that asks for sources.
+    pub sources: SourceFilters,
 }
 
 /// A socket that hears of every change of nftables in one network namespace.
@@ -53,19 +63,18 @@ impl RuleWatch {
         Ok(Self { socket })
     }
 
-    /// Reads all that has come: whether anybody but the socket numbered `own` has deleted something of the table.
-    pub(crate) fn loss(&self, table: &str, own: u32) -> Loss {
-        let mut loss = Loss::None;
+    /// Reads all that has come: what anybody but the socket numbered `own` has deleted of the table, or added to others.
+    pub(crate) fn news(&self, table: &str, own: u32) -> News {
+        let mut news = News { loss: Loss::None, sources: SourceFilters::default() };
         let mut buffer = Vec::with_capacity(DATAGRAM);
         loop {
             buffer.clear();
             let space = rustix::buffer::spare_capacity(&mut buffer);
             match rustix::net::recv(&self.socket, space, RecvFlags::DONTWAIT) {
-                Ok(_) if tells_of_loss(&buffer, table, own) => loss = Loss::Certain,
-                Ok(_) => {}
+                Ok(_) => read_news(&buffer, table, own, &mut news),
                 Err(Errno::INTR) => {}
-                Err(Errno::NOBUFS) => loss = loss.max(Loss::Possible),
-                Err(_) => return loss,
+                Err(Errno::NOBUFS) => news.loss = news.loss.max(Loss::Possible),
+                Err(_) => return news,
             }
         }
     }
@@ -77,26 +86,35 @@ impl AsFd for RuleWatch {
     }
 }
 
-fn tells_of_loss(datagram: &[u8], table: &str, own: u32) -> bool {
+fn read_news(datagram: &[u8], table: &str, own: u32, news: &mut News) {
     let mut rest = datagram;
     while let (Some(length), Some(kind), Some(from)) =
         (read_u32(rest), rest.get(4..).and_then(read_u16), rest.get(12..).and_then(read_u32))
     {
         let length = length as usize;
-        let Some(message) = rest.get(..length).filter(|m| m.len() >= HEADERS) else { return false };
+        let Some(message) = rest.get(..length).filter(|m| m.len() >= HEADERS) else { return };
         // The table's name is the first attribute of every one of these messages.
         let about = attribute(&message[HEADERS..], 1).map(text);
-        if DELETIONS.contains(&kind) && from != own && about.as_deref() == Some(table) {
-            return true;
+        let ours = about.as_deref() == Some(table);
+        if DELETIONS.contains(&kind) && from != own && ours {
+            news.loss = Loss::Certain;
+        }
+        if kind == NEWRULE && !about.as_deref().is_some_and(is_engines) && asks(&message[HEADERS..]) {
+            news.sources = news.sources.and(SourceFilters::of(message[HEADERS - 4]));
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
-    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tells_of_loss(datagram: &[u8], table: &str, own: u32) -> bool {
+        let mut news = News { loss: Loss::None, sources: SourceFilters::default() };
+        read_news(datagram, table, own, &mut news);
+        news.loss == Loss::Certain
+    }
 
     fn message(kind: u16, from: u32, table: &str) -> Vec<u8> {
         let mut body = vec![0; 4];

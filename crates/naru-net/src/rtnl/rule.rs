@@ -5,6 +5,7 @@ use super::address::{AF_INET, AF_INET6};
 use super::route::{PROTOCOL_BOOT, RTA_OIF, RTA_TABLE, RTM_NEWROUTE, SCOPE_LINK, TYPE_UNICAST, header};
 use crate::Result;
 use crate::netlink::{ACK, Batch, CREATE, EXCL, REPLACE};
+use crate::nft::SourceFilters;
 use rustix::io::Errno;
 
 const RTM_NEWRULE: u16 = 32;
@@ -29,10 +30,6 @@ fn rule(batch: &mut Batch, operation: &'static str, kind: u16, flags: u16, famil
     });
 }
 
-fn families(ipv6: bool) -> impl Iterator<Item = u8> {
-    std::iter::once(AF_INET).chain(ipv6.then_some(AF_INET6))
-}
-
 /// A kernel without routing by rules, or without IPv6: nobody can ask there by a mark.
 fn is_missing(error: &crate::Error) -> bool {
     matches!(error.errno(), Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT))
@@ -44,8 +41,8 @@ impl Rtnl {
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn lead_back(&mut self, index: u32, mark: u32, ipv6: bool) -> Result<()> {
-        for family in families(ipv6) {
+    pub(crate) fn lead_back(&mut self, index: u32, mark: u32, asked: SourceFilters) -> Result<()> {
+        for family in [(asked.v4, AF_INET), (asked.v6, AF_INET6)].into_iter().filter_map(|(is, f)| is.then_some(f)) {
             let mut batch = Batch::new();
             let header = header(family, 0, 0, PROTOCOL_BOOT, SCOPE_LINK, TYPE_UNICAST);
             batch.push("add route", RTM_NEWROUTE, ACK | CREATE | REPLACE, &header, |a| {
@@ -68,7 +65,7 @@ impl Rtnl {
     /// # Errors
     /// As the kernel says.
     pub fn forget_way_back(&mut self, mark: u32, ipv6: bool) -> Result<()> {
-        for family in families(ipv6) {
+        for family in std::iter::once(AF_INET).chain(ipv6.then_some(AF_INET6)) {
             let mut batch = Batch::new();
             rule(&mut batch, "delete routing rule", RTM_DELRULE, ACK, family, mark);
             match self.socket.send(batch) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A host with a published port 8080, and another machine.
 struct Scene {
-    _host: HostNet,
+    host: HostNet,
     outside: Netns,
     _server: Container,
     listener: TcpListener,
@@ -29,7 +29,7 @@ impl Scene {
             container_port: port,
         };
         host.publish(&[entry]).unwrap();
-        Self { _host: host, outside, _server: server, listener }
+        Self { host, outside, _server: server, listener }
     }
 
     fn from_outside(&self) -> Option<IpAddr> {
@@ -110,6 +110,28 @@ fn filters_of_sources_in_rules_are_no_hindrance() {
         // The mark is on the way between the two only.
         let marks = ruleset();
         assert!(marks.contains("meta mark set 0x6e617275") && marks.contains("meta mark set 0x00000000"), "{marks}");
+    });
+}
+
+#[test]
+fn a_filter_of_sources_is_heard_of() {
+    on_private_host(|| {
+        let scene = Scene::new();
+        let watch = scene.host.watch_rules().unwrap();
+        let rules = || {
+            let output = std::process::Command::new("ip").arg("rule").output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        // It makes every look-up of a route longer.
+        assert!(!rules().contains("110:"), "{}", rules());
+        nft("add table ip rp; add chain ip rp pre { type filter hook prerouting priority 10; }; \
+             add rule ip rp pre fib saddr . mark . iif oif missing drop");
+        assert_eq!(scene.from_outside(), None);
+        assert!(!scene.host.restore_rules(&watch).unwrap(), "nothing was lost");
+        assert!(rules().contains("110:"), "{}", rules());
+        assert_eq!(scene.from_outside(), Some(IpAddr::V4(OUTSIDE)));
+        scene.host.remove_all().unwrap();
+        assert!(!rules().contains("110:"), "{}", rules());
     });
 }
 
