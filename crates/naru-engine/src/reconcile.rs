@@ -119,6 +119,10 @@ impl Engine {
 
     /// One container: running under its monitor, or ended.
     async fn take_up(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        // First: its monitor may be waiting for a process that was frozen on its way into the container.
+        if container.read(|r| r.state.has_process() && r.state.boot_id == self.boot_id) {
+            self.take_up_pause(container);
+        }
         if let Some((monitor, state, descriptors)) = self.meet_monitor(container).await? {
             container.change(|r| {
                 if r.state.has_process() && r.state.pid != state.pid {
@@ -131,7 +135,6 @@ impl Engine {
                     r.state.stopped_by_hand = false;
                 }
             });
-            self.take_up_pause(container);
             for (id, pid) in &state.execs {
                 self.execs.take_up(&container.id, id, *pid);
             }
