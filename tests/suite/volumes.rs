@@ -461,6 +461,7 @@ fn volumes_made_of_mounts() -> Result<()> {
         (&["-o", "type=tmpfs"], "missing required option: \"device\""),
         (&["-o", "device=/x"], "missing required option: \"type\""),
         (&["-o", "size=1m"], "quota size requested but no quota support"),
+        (&["-o", "size=much"], "invalid size: 'much'"),
     ] {
         let said = cli.fails(1, [&["volume", "create"][..], options].concat())?;
         assert!(said.contains(why), "{options:?}: {said}");

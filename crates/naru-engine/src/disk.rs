@@ -33,6 +33,12 @@ pub(crate) fn usage(folder: &Path) -> u64 {
     total
 }
 
+/// Whether the folder is on an xfs.
+pub(crate) fn is_xfs(folder: &Path) -> bool {
+    // XFS_SUPER_MAGIC (statfs(2)).
+    rustix::fs::statfs(folder).is_ok_and(|found| found.f_type == 0x5846_5342)
+}
+
 pub(crate) fn size_of(meta: &std::fs::Metadata) -> u64 {
     let (length, allocated) = (meta.len(), meta.blocks().saturating_mul(BLOCK));
     if length > INLINE { length.min(allocated) } else { length }
@@ -114,7 +120,7 @@ impl Engine {
         if of.volumes {
             for volume in self.volumes.list() {
                 let users = self.volume_users(&volume.name).len();
-                let size = volume.options.is_empty().then(|| self::usage(&volume.mountpoint));
+                let size = (!volume.is_elsewhere()).then(|| self::usage(&volume.mountpoint));
                 usage.volumes.push((volume, users, size));
             }
         }

@@ -27,6 +27,7 @@ mod monitor_link;
 mod networks;
 mod ports;
 mod prune;
+mod quota;
 mod reconcile;
 mod root_view;
 mod selinux;

@@ -56,6 +56,19 @@ pub struct VolumeView {
     pub anonymous: bool,
 }
 
+impl VolumeView {
+    /// Whether its files lie elsewhere: its folder is a mount while it is used.
+    pub fn is_elsewhere(&self) -> bool {
+        self.options.keys().any(|option| option != "size")
+    }
+
+    /// How many bytes it may take, where that is limited.
+    pub fn limit(&self) -> Option<u64> {
+        let bytes = naru_base::size::parse_bytes(self.options.get("size")?).ok()?;
+        u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+    }
+}
+
 /// Facts about the engine and its host.
 #[derive(Debug, Clone, Default)]
 pub struct SystemInfo {

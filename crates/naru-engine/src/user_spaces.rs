@@ -6,11 +6,12 @@
 use crate::apparmor::AppArmor;
 use crate::container::{Container, Record, ResolvedMount};
 use crate::id_ranges::{IdLease, IdRanges};
-use crate::types::{HostSettings, MountKind, NamespaceMode, NetworkMode, UserMode};
+use crate::types::{HostSettings, MountKind, NamespaceMode, NetworkMode, UserMode, VolumeView};
 use crate::{Engine, EngineConfig};
 use naru_base::{Digest, Error, Result};
 use naru_net::{Netns, NetnsSetup};
 use naru_runtime::MountSpaces;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -116,6 +117,29 @@ fn asks_for_the_host(host: &HostSettings) -> bool {
         || host.cap_add.iter().map(bare).any(|name| HOST_CAPABILITIES.contains(&name.as_str()))
 }
 
+/// File systems that can map ids on a mount of theirs (`FS_ALLOW_IDMAP` in Linux 6.8 to 6.18).
+const MAPPED: [&str; 12] =
+    ["tmpfs", "ramfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs", "vfat", "ntfs3"];
+
+/// What a volume made of a mount will be.
+#[derive(Debug, PartialEq, Eq)]
+enum Elsewhere {
+    /// This folder.
+    Folder(PathBuf),
+    /// A file system that can map ids.
+    Mapped,
+    /// One that can't, as NFS.
+    Unmapped,
+}
+
+fn lies_in(options: &BTreeMap<String, String>) -> Elsewhere {
+    let text = |key: &str| options.get(key).map_or("", String::as_str);
+    if text("o").split(',').any(|o| matches!(o, "bind" | "rbind")) {
+        return Elsewhere::Folder(text("device").into());
+    }
+    if MAPPED.contains(&text("type")) { Elsewhere::Mapped } else { Elsewhere::Unmapped }
+}
+
 /// File systems without files of users: that theirs are nobody's in a container matters to no one (statfs(2)).
 fn is_pseudo(path: &Path) -> bool {
     const MAGIC: [i64; 9] =
@@ -207,14 +231,23 @@ impl Engine {
         Ok((false, Some(warning)))
     }
 
-    /// The first source whose file system can't map ids.
+    /// The first source whose file system can't map ids. Of a volume that isn't mounted yet, its options tell.
     fn without_id_maps(&self, mounts: &[ResolvedMount], image: &Digest, probe: &UserSpace) -> Result<Option<PathBuf>> {
         let mut sources = Vec::new();
         if self.images.is_host(image) {
             sources.extend(self.images.lower_dirs(image)?);
         }
         let bound = |m: &&ResolvedMount| matches!(m.kind, MountKind::Bind { .. } | MountKind::Volume { .. });
-        sources.extend(mounts.iter().filter(bound).map(|m| m.source.clone()));
+        for mount in mounts.iter().filter(bound) {
+            let volume =
+                Some(mount).filter(|m| m.view.kind == "volume").and_then(|m| self.volumes.get(&m.view.name).ok());
+            match volume.filter(VolumeView::is_elsewhere).map(|v| lies_in(&v.options)) {
+                Some(Elsewhere::Folder(path)) => sources.push(path),
+                Some(Elsewhere::Unmapped) => return Ok(Some(mount.source.clone())),
+                Some(Elsewhere::Mapped) => {}
+                None => sources.push(mount.source.clone()),
+            }
+        }
         let cannot = |path: &PathBuf| !naru_runtime::can_map_ids(path, probe.namespace.as_fd()) && !is_pseudo(path);
         Ok(sources.into_iter().find(cannot))
     }
@@ -306,5 +339,14 @@ mod tests {
         assert!(asks_for_the_host(&host(|h| h.ipc = NamespaceMode::Host)));
         assert!(conflict(&host(|_| {})).is_none());
         assert!(conflict(&host(|h| h.network = NetworkMode::Host)).is_some_and(|t| t.contains("network namespace")));
+    }
+
+    #[test]
+    fn volumes_made_of_mounts_tell_by_their_options() {
+        let of =
+            |pairs: &[(&str, &str)]| lies_in(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+        assert_eq!(of(&[("type", "none"), ("o", "ro,bind"), ("device", "/x")]), Elsewhere::Folder("/x".into()));
+        assert_eq!(of(&[("type", "tmpfs"), ("device", "tmpfs")]), Elsewhere::Mapped);
+        assert_eq!(of(&[("type", "nfs"), ("o", "addr=x"), ("device", ":/x")]), Elsewhere::Unmapped);
     }
 }

@@ -13,28 +13,31 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// Checks options by the driver's rules.
+/// Checks options by the driver's rules; gives the bytes that a volume may take, 0 for no limit.
 ///
 /// # Errors
-/// docker's texts: an unknown option, one that another needs, a quota.
-pub(crate) fn check(options: &BTreeMap<String, String>) -> Result<()> {
+/// docker's texts: an unknown option, one that another needs, a size that is none.
+pub(crate) fn check(options: &BTreeMap<String, String>) -> Result<i64> {
     let missing = |name: &str| Err(Error::invalid(format!("missing required option: {name:?}")));
     if let Some(unknown) = options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
         return Err(Error::invalid(format!("invalid option: {unknown:?}")));
     }
     let has = |name: &str| options.contains_key(name);
-    if has("size") {
-        return Err(Error::invalid(
-            "quota size requested but no quota support: for a limit use the options type=tmpfs, device=tmpfs and o=size=SIZE",
-        ));
-    }
     if (has("type") || has("o")) && !has("device") {
         return missing("device");
     }
     if (has("device") || has("o")) && !has("type") {
         return missing("type");
     }
-    Ok(())
+    let Some(size) = options.get("size") else { return Ok(0) };
+    let bytes = naru_base::size::parse_bytes(size)?;
+    if bytes > 0 && has("device") {
+        return Err(Error::invalid(
+            "the option size limits what is on the engine's own disk, not what a device has: give the file system its own limit \
+             (type=tmpfs: o=size=SIZE)",
+        ));
+    }
+    Ok(bytes)
 }
 
 /// `addr=` among mount options.
@@ -218,13 +221,15 @@ mod tests {
     #[test]
     fn options_are_checked_in_dockers_words() {
         let said = |pairs: &[(&str, &str)]| check(&map(pairs)).map_err(|e| e.message().to_owned());
-        assert_eq!(said(&[]), Ok(()));
-        assert_eq!(said(&[("type", "none"), ("device", "/x"), ("o", "bind")]), Ok(()));
+        assert_eq!(said(&[]), Ok(0));
+        assert_eq!(said(&[("type", "none"), ("device", "/x"), ("o", "bind")]), Ok(0));
         assert_eq!(said(&[("nope", "1")]), Err("invalid option: \"nope\"".into()));
         assert_eq!(said(&[("device", "/x")]), Err("missing required option: \"type\"".into()));
         assert_eq!(said(&[("type", "nfs")]), Err("missing required option: \"device\"".into()));
-        assert!(said(&[("size", "1g")]).is_err_and(|e| e.starts_with("quota size requested but no quota support")));
-        assert_eq!(said(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=host,rw")]), Ok(()));
+        assert_eq!(said(&[("size", "1g")]), Ok(1 << 30));
+        assert_eq!(said(&[("size", "zz")]), Err("invalid size: 'zz'".into()));
+        assert!(said(&[("size", "1g"), ("type", "tmpfs"), ("device", "tmpfs")]).is_err());
+        assert_eq!(said(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=host,rw")]), Ok(0));
     }
 
     #[test]

@@ -204,18 +204,18 @@ impl Engine {
         }
     }
 
-    /// Whether files of one of the volumes lie elsewhere.
-    fn any_elsewhere(&self, mounts: &[ResolvedMount]) -> bool {
-        let elsewhere = |m: &ResolvedMount| {
+    /// Whether files of one of the volumes lie elsewhere, or are limited.
+    fn any_with_options(&self, mounts: &[ResolvedMount]) -> bool {
+        let with_options = |m: &ResolvedMount| {
             m.view.kind == "volume" && self.volumes.get(&m.view.name).is_ok_and(|v| !v.options.is_empty())
         };
-        mounts.iter().any(elsewhere)
+        mounts.iter().any(with_options)
     }
 
     /// As [`Engine::take_volumes`], for as long as `user` needs them, on a thread that may wait for a server.
     pub(crate) async fn take_mounted(self: &Arc<Self>, container: &Container, user: String) -> Result<()> {
         let mounts = container.read(|r| r.mounts.clone());
-        if !self.any_elsewhere(&mounts) {
+        if !self.any_with_options(&mounts) {
             return Ok(());
         }
         let engine = Arc::clone(self);

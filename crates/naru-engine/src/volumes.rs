@@ -5,6 +5,7 @@
 //! volume is to be removed.
 
 use crate::clock;
+use crate::quota;
 use crate::types::VolumeView;
 use crate::volume_mount::{self, Mounts};
 use naru_base::error::Context as _;
@@ -106,7 +107,7 @@ impl Volumes {
             Some(text) => text.to_owned(),
             None => Id::random()?.to_string(),
         };
-        check(&volume_name, driver, options).map_err(|e| e.context(format!("create {volume_name}")))?;
+        self.check_new(&volume_name, driver, options).map_err(|e| e.context(format!("create {volume_name}")))?;
         let mut known = crate::lock(&self.known);
         if let Some(id) = container {
             let mut reserved = crate::lock(&self.reserved);
@@ -139,11 +140,30 @@ impl Volumes {
             durable::write(&folder, &made_for(id), b"", Durability::Volatile)
                 .system("cannot write whose volume it is")?;
         }
+        if let Some(bytes) = volume.limit()
+            && let Err(error) = quota::limit(&folder, DATA, bytes)
+        {
+            if let Ok(root) = Root::open_host(&self.folder) {
+                discard(&root, &volume_name);
+            }
+            return Err(error.context(format!("create {volume_name}")));
+        }
         fault::point();
         rustix::fs::fchmod(&data, 0o755.into()).system("cannot make the volume's folder")?;
         self.records.save(&volume_name, &volume, Durability::Synced).system("cannot write the volume's record")?;
         known.insert(volume_name, volume.clone());
         Ok((volume, true))
+    }
+
+    fn check_new(&self, volume: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+        check(volume, driver)?;
+        if volume_mount::check(options)? > 0 && !quota::is_supported(&self.folder) {
+            return Err(Error::invalid(format!(
+                "quota size requested but no quota support: the file system of {} is not mounted with project quotas (prjquota)",
+                self.folder.display()
+            )));
+        }
+        Ok(())
     }
 
     /// The volume of exactly that name.
@@ -180,7 +200,12 @@ impl Volumes {
     /// When it is no more, or can't be mounted.
     pub(crate) fn take(&self, name: &str, user: &str) -> Result<()> {
         let volume = self.get(name)?;
-        if volume.options.is_empty() {
+        if let Some(bytes) = volume.limit() {
+            // Again, for a folder that has come back out of a backup, and a file system that has lost its limits.
+            let folder = self.records.folder(name).system("cannot open the volume's folder")?;
+            quota::limit(&Root::from_fd(folder), DATA, bytes)?;
+        }
+        if !volume.is_elsewhere() {
             return Ok(());
         }
         self.mounts.take(name, user, &volume.options, &volume.mountpoint)
@@ -195,7 +220,7 @@ impl Volumes {
 
     /// Unmounts what nobody has taken.
     pub(crate) fn tidy(&self) {
-        for volume in self.list().into_iter().filter(|v| !v.options.is_empty()) {
+        for volume in self.list().into_iter().filter(VolumeView::is_elsewhere) {
             self.mounts.tidy(&volume.name, &volume.mountpoint);
         }
     }
@@ -274,7 +299,7 @@ impl Volumes {
                     }
                     note(&name, "its folder for data is missing", Some("made anew, empty"));
                 }
-                if !volume.options.is_empty() && self.mounts.is_left(&name, &at) {
+                if volume.is_elsewhere() && self.mounts.is_left(&name, &at) {
                     if repair {
                         self.mounts.tidy(&name, &at);
                     }
@@ -304,13 +329,16 @@ impl Volumes {
     /// `fill`'s, and when the disk refuses.
     pub(crate) fn fill(&self, volume: &VolumeView, fill: impl FnOnce(&Root) -> Result<()>) -> Result<()> {
         let what = || format!("cannot fill volume {}", volume.name);
-        if !volume.options.is_empty() {
+        if volume.is_elsewhere() {
             // Its folder is a mount: what comes is written in place.
             return fill(&Root::open_host(&volume.mountpoint).system(what())?);
         }
         let folder = Root::from_fd(self.records.folder(&volume.name).system(what())?);
         let made = folder.create_dir_all(FILL, 0o755.into()).system(what())?;
         let made = Root::from_fd(made);
+        if volume.limit().is_some() {
+            quota::share(&folder, DATA, FILL)?;
+        }
         let filled = fill(&made).and_then(|()| {
             if made.list("/").is_ok_and(|names| !names.is_empty()) {
                 // Files first, then their place: a volume that isn't empty is never filled again.
@@ -356,15 +384,18 @@ impl Volumes {
         naru_sys::fault::point();
         rustix::fs::renameat(&root, name, &root, &trash).system(format!("cannot remove volume {name}"))?;
         self.records.sync().system(format!("cannot remove volume {name} for good"))?;
-        known.remove(name);
+        let limited = known.remove(name).is_some_and(|volume| volume.limit().is_some());
         drop(known);
+        if limited && let Ok(folder) = root.sub(&trash) {
+            quota::lift(&folder, DATA);
+        }
         discard(&root, &trash);
         Ok(())
     }
 }
 
 /// Whether there can be such a volume.
-fn check(volume: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+fn check(volume: &str, driver: &str) -> Result<()> {
     if !matches!(driver, "" | "local") {
         return Err(Error::not_found(format!(
             "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
@@ -379,7 +410,7 @@ fn check(volume: &str, driver: &str, options: &BTreeMap<String, String>) -> Resu
              intended to pass a host directory, use absolute path"
         )));
     }
-    volume_mount::check(options)
+    Ok(())
 }
 
 /// Removes what nobody needs; what can't be removed now goes when an engine begins.

@@ -19,6 +19,7 @@ pub mod mount_attr;
 pub mod namespace;
 pub mod pidfd;
 pub mod process;
+pub mod quota;
 pub mod scheduling;
 pub mod seccomp;
 pub mod signals;

@@ -73,6 +73,7 @@ pub(crate) fn decode(
     Ok(HostSettings {
         mounts,
         volumes_from: list(&host.volumes_from),
+        layer_limit: layer_limit(host)?,
         network,
         restart,
         auto_remove: host.auto_remove,
@@ -115,6 +116,18 @@ pub(crate) fn decode(
     })
 }
 
+/// `--storage-opt size=`.
+fn layer_limit(host: &HostConfig) -> Result<u64> {
+    let mut limit = 0;
+    for (key, value) in host.storage_opt.iter().flatten() {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("Unknown option {key}")));
+        }
+        limit = u64::try_from(naru_base::size::parse_bytes(value)?).unwrap_or(0);
+    }
+    Ok(limit)
+}
+
 /// What this engine doesn't have, and what no engine takes.
 fn refuse_absent(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.as_str(), "" | "default") {
@@ -125,9 +138,6 @@ fn refuse_absent(host: &HostConfig) -> Result<()> {
     }
     if host.annotations.as_ref().is_some_and(|all| all.contains_key("")) {
         return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
-    }
-    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
-        return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));
     }
     for (given, name) in [(host.io_maximum_bandwidth, "Bandwidth"), (host.io_maximum_iops, "IOPs")] {
         if given > 0 {

@@ -53,6 +53,7 @@ impl Engine {
         }
         let mut command = merge::command(&config).into_iter();
         let path = command.next().unwrap_or_default();
+        let limited = request.host.layer_limit > 0;
         let name = self.choose_name(request.name.as_deref(), &id)?;
         let made = async {
             // From here on a prune leaves its layers. One that was faster has taken the image.
@@ -107,6 +108,9 @@ impl Engine {
                 self.containers.release(&name, &id);
                 self.images.store.release(id.as_str());
                 // The folders hold nothing of value; a failure to remove them is cleaned at the next start.
+                if limited && let Ok(folder) = self.records.folder(id.as_str()) {
+                    crate::quota::lift(&naru_fs::Root::from_fd(folder), "fs");
+                }
                 let _ = self.records.remove(id.as_str());
                 self.remove_anonymous(&self.volumes.give_up(&id));
                 Err(error)
@@ -162,6 +166,14 @@ impl Engine {
         if host.auto_remove && !matches!(policy, "" | "no") {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
         }
+        // On ext4 the kernel would let the overlay, which the engine mounts, go beyond.
+        if host.layer_limit > 0
+            && !(crate::disk::is_xfs(&self.config.data_root) && crate::quota::is_supported(&self.config.data_root))
+        {
+            return Err(Error::invalid(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            ));
+        }
         crate::log_config::check_log(&host.log)?;
         super::health::check(config)?;
         self.check_namespaces(config, host)?;
@@ -210,6 +222,9 @@ impl Engine {
         for (name, mode) in [("fs", 0o710), ("fs/upper", mode), ("fs/work", 0o700)] {
             let made = root.create_dir_all(name, mode.into()).system("cannot make the writable layer")?;
             rustix::fs::fchmod(&made, mode.into()).system("cannot make the writable layer")?;
+            if name == "fs" && record.host.layer_limit > 0 {
+                crate::quota::limit(&root, name, record.host.layer_limit)?;
+            }
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Engine {
                 if made {
                     self.volume_event("create", &volume.name);
                 }
-                if !subpath.is_empty() && volume.options.is_empty() {
+                if !subpath.is_empty() && !volume.is_elsewhere() {
                     self.volumes.check_subpath(&volume, subpath)?;
                 }
                 anonymous = name.is_none();

@@ -140,6 +140,9 @@ impl Engine {
 
     fn remove_volumes_of_trash(&self, name: &str) {
         let folder = naru_fs::Root::open_host(self.config.trash_dir().join(name));
+        if let Ok(folder) = &folder {
+            crate::quota::lift(folder, "fs");
+        }
         let volumes = folder.and_then(|f| naru_fs::durable::read_json::<Vec<String>>(&f, VOLUMES_FILE));
         for volume in volumes.ok().flatten().unwrap_or_default() {
             if let Err(error) = self.remove_unused_volume(&volume)

@@ -83,6 +83,8 @@ pub struct HostSettings {
     pub mounts: Vec<MountRequest>,
     /// `volumes_from` entries, `container[:ro|rw]`.
     pub volumes_from: Vec<String>,
+    /// How many bytes its writable layer may take; 0 for no limit.
+    pub layer_limit: u64,
     /// Which network.
     pub network: NetworkMode,
     /// When to start again.
