@@ -7,6 +7,7 @@ mod cdi;
 mod clients;
 mod containers;
 mod cp;
+mod cp_table;
 mod credentials;
 mod devices;
 mod dns;
