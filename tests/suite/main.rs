@@ -53,6 +53,7 @@ mod progress;
 mod pull_pipeline;
 mod reconnect;
 mod recovery;
+mod refusals;
 mod registry;
 mod registry_faults;
 mod registry_protocol;

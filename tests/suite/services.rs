@@ -98,6 +98,20 @@ fn a_store_is_reached_by_its_name_and_by_nobody_else() -> Result<()> {
     let idle = ["services", "sleep", "100000"];
     cli.ok(["run", "-d", "--name", "client", "--network", "app"].into_iter().chain(idle))?;
     cli.ok(["run", "-d", "--name", "stranger", "--network", "other"].into_iter().chain(idle))?;
+    // A web server beside it, published for the host alone.
+    let web = ["run", "-d", "--name", "web", "--network", "app", "-p", "127.0.0.1:8080:80", "services"];
+    cli.ok(web.into_iter().chain(["nginx", "-g", "daemon off; error_log /dev/stderr;"]))?;
+    let page = |who: &str, host: &str| {
+        let script = format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 bash -c 'exec 3<>/dev/tcp/{host}/80; cat >&3; cat <&3'"
+        );
+        cli.run(["exec", who, "bash", "-c", &script])
+    };
+    eventually("the client to fetch by name", || {
+        let done = page("client", "web")?;
+        ensure!(done.stdout.starts_with("HTTP/1.1 200 OK"), "{done:?}");
+        Ok(())
+    })?;
     eventually("redis to answer by its name", || {
         let said = cli.ok(["exec", "client", "redis-cli", "-h", "cache", "set", "port", "7"])?;
         ensure!(said == "OK", "{said:?}");
@@ -110,6 +124,11 @@ fn a_store_is_reached_by_its_name_and_by_nobody_else() -> Result<()> {
     assert!(!by_name.stdout.contains("PONG"), "{by_name:?}");
     let by_address = cli.run(["exec", "stranger", "timeout", "2", "redis-cli", "-h", &at, "ping"])?;
     assert!(!by_address.stdout.contains("PONG"), "{by_address:?}");
+    let web_at = cli.inspect("web", "{{.NetworkSettings.Networks.app.IPAddress}}")?;
+    for host in ["web", &web_at] {
+        let done = page("stranger", host)?;
+        assert!(done.code != 0 && !done.stdout.contains("HTTP/"), "{host}: {done:?}");
+    }
     // The same network makes it known; leaving it, unknown again.
     cli.ok(["network", "connect", "app", "stranger"])?;
     eventually("the stranger to be let in", || {
@@ -120,7 +139,7 @@ fn a_store_is_reached_by_its_name_and_by_nobody_else() -> Result<()> {
     cli.ok(["network", "disconnect", "app", "stranger"])?;
     let by_address = cli.run(["exec", "stranger", "timeout", "2", "redis-cli", "-h", &at, "ping"])?;
     assert!(!by_address.stdout.contains("PONG"), "{by_address:?}");
-    cli.ok(["rm", "-f", "cache", "client", "stranger"])?;
+    cli.ok(["rm", "-f", "cache", "client", "stranger", "web"])?;
     cli.ok(["network", "rm", "app", "other"])?;
     Ok(())
 }

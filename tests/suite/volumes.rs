@@ -380,6 +380,39 @@ fn mounts_propagate_as_asked_for() -> Result<()> {
 }
 
 #[test]
+fn inspect_tells_of_every_mount() -> Result<()> {
+    let engine = shared()?;
+    let (cli, volume, name) = (engine.cli(), unique("told"), unique("told"));
+    let host = engine.scratch("told")?.display().to_string();
+    let (plain, with) = (format!("{host}:/plain"), format!("{host}:/with:ro,z,private"));
+    let (named, read) = (format!("{volume}:/named"), format!("{volume}:/read:ro"));
+    let long = format!("type=bind,source={host},target=/long,readonly,bind-propagation=private");
+    let short = ["create", "--name", &name, "-v", &plain, "-v", &with, "-v", &named, "-v", &read, "-v", "/anon"];
+    let more = ["--mount", &long, "--mount", "type=volume,target=/anon-long", "--mount", "type=tmpfs,target=/memory"];
+    cli.ok(short.iter().chain(&more).chain(&["--tmpfs", "/unlisted:size=1m", "busybox", "true"]))?;
+    let format =
+        "{{range .Mounts}}{{.Destination}} {{.Type}} {{.Mode}}|{{.RW}}|{{.Propagation}}|{{.Driver}}{{println}}{{end}}";
+    let mut shown: Vec<String> =
+        cli.inspect(&name, format)?.lines().filter(|l| !l.is_empty()).map(ToOwned::to_owned).collect();
+    shown.sort();
+    let want = [
+        "/anon volume |true||local",
+        "/anon-long volume z|true||local",
+        "/long bind |false|private|",
+        "/memory tmpfs |true||",
+        "/named volume z|true||local",
+        "/plain bind |true|rprivate|",
+        "/read volume ro|false||local",
+        "/with bind ro,z,private|false|private|",
+    ];
+    assert_eq!(shown, want);
+    assert_eq!(cli.inspect(&name, "{{json .HostConfig.Tmpfs}}")?, "{\"/unlisted\":\"size=1m\"}");
+    cli.ok(["rm", "-v", &name])?;
+    cli.ok(["volume", "rm", &volume])?;
+    Ok(())
+}
+
+#[test]
 fn another_containers_volumes() -> Result<()> {
     let cli = cli()?;
     let folder = shared()?.scratch("from")?;

@@ -73,7 +73,9 @@ impl Engine {
                     options: std::collections::BTreeMap::new(),
                 };
                 let request = MountRequest { target: target.clone(), kind, readonly: false, mode: String::new() };
-                mounts.push(self.resolve(id, &request, &target)?);
+                let mut mount = self.resolve(id, &request, &target)?;
+                mount.view.mode.clear();
+                mounts.push(mount);
             }
         }
         Ok(())
@@ -110,9 +112,9 @@ impl Engine {
                 view.kind = "volume".into();
                 view.name.clone_from(&volume.name);
                 view.driver = "local".into();
-                // docker shows `z` for a volume given without options.
+                // docker shows `z` for a volume that is asked for without options.
                 if view.mode.is_empty() {
-                    view.mode = if anonymous { String::new() } else { "z".into() };
+                    view.mode = "z".into();
                 }
                 volume.mountpoint
             }
