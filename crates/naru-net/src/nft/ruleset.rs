@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! guard        prerouting, raw      what comes out of a bridge for 127.0.0.0/8 is dropped (see `publish-host`); out of the gate: marked;
-//!                                   a source that isn't behind the bridge it came by is dropped (a host's own rp_filter may be loose)
+//!                                   out of a bridge: sources
+//! sources                           what isn't behind the bridge it came by is dropped (a host's own rp_filter may be loose)
 //! to-host      input, filter        out of an internal network: the host at its address there, and at no other
 //! publish      prerouting, nat      what comes out of a bridge or out of the gate: to-container
 //! publish-host output, nat          the host's own connections: to-container
@@ -297,7 +298,7 @@ fn add_chains(transaction: &mut Transaction<'_>, close_forwarding: bool) {
         ("forward", FORWARD_FILTER),
     ];
     base.into_iter().for_each(|(name, hook)| transaction.add_chain(name, Some(hook)));
-    ["to-container", "from-bridge", "between", "to-bridge"]
+    ["sources", "to-container", "from-bridge", "between", "to-bridge"]
         .into_iter()
         .for_each(|name| transaction.add_chain(name, None));
     if close_forwarding {
@@ -379,9 +380,10 @@ fn add_rules(transaction: &mut Transaction<'_>, all: &Rules) {
         ("guard", Rule::new().ipv4().loopback(Family::V4, End::Destination).interface_in(Input, bridges).verdict(Drop)),
         // Somebody else's mark stays.
         ("guard", Rule::new().interface_is(Input, gate).marked(0).mark(all.gate.mark)),
-        ("guard", Rule::new().ipv6().link_local6(End::Source).verdict(Accept)),
-        ("guard", Rule::new().ipv6().no_source6().verdict(Accept)),
-        ("guard", Rule::new().interface_in(Input, bridges).source_is_elsewhere().verdict(Drop)),
+        ("guard", Rule::new().interface_in(Input, bridges).verdict(Jump("sources"))),
+        ("sources", Rule::new().ipv6().link_local6(End::Source).verdict(Accept)),
+        ("sources", Rule::new().ipv6().no_source6().verdict(Accept)),
+        ("sources", Rule::new().source_is_elsewhere().verdict(Drop)),
         ("to-host", Rule::new().established().verdict(Accept)),
         (
             "to-host",
