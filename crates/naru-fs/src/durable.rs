@@ -6,6 +6,7 @@ use naru_sys::fault;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, getpid, test_kill_process};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,7 +161,8 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
-/// Removes the temporary files that writes interrupted by a crash left in `dir`. For the start, before anyone writes.
+/// Removes the temporary files that writes interrupted by a crash left in `dir`. For the start, before this process writes; what another process
+/// is writing is left to it: a monitor may be at its exit record when an engine begins.
 ///
 /// # Errors
 /// getdents64(2)'s and unlinkat(2)'s.
@@ -168,12 +170,25 @@ pub fn sweep(dir: impl AsFd) -> Result<()> {
     let listing = rustix::fs::Dir::read_from(&dir).map_err(|e| Error::new("list", ".", e))?;
     for entry in listing {
         let entry = entry.map_err(|e| Error::new("list", ".", e))?;
-        if entry.file_name().to_bytes().starts_with(TEMPORARY.as_bytes()) {
-            rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty())
-                .map_err(|e| Error::new("unlink", entry.file_name().to_string_lossy().as_ref(), e))?;
+        let name = entry.file_name();
+        let Some(rest) = name.to_bytes().strip_prefix(TEMPORARY.as_bytes()) else { continue };
+        if is_being_written(rest) {
+            continue;
+        }
+        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::new("unlink", name.to_string_lossy().as_ref(), e)),
         }
     }
     Ok(())
+}
+
+/// Whether the other process is there whose number a temporary file's name has behind its beginning.
+fn is_being_written(rest: &[u8]) -> bool {
+    let number = rest.split(|b| *b == b'-').next().and_then(|number| std::str::from_utf8(number).ok());
+    let pid = number.and_then(|number| number.parse().ok()).and_then(Pid::from_raw);
+    // Whom this process may not signal is there, too.
+    pid.is_some_and(|pid| pid != getpid() && !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }
 
 #[cfg(test)]
@@ -201,9 +216,13 @@ mod tests {
     fn left_overs_are_swept() {
         let scratch = Scratch::new("sweep");
         let root = Root::open_host(scratch.path()).unwrap();
-        std::fs::write(scratch.path().join(".tmp-1-2-state"), "half").unwrap();
+        // Beyond the largest number of a process (proc_sys_kernel(5)): nobody writes it; and one that process 1 does.
+        std::fs::write(scratch.path().join(".tmp-4194305-2-state"), "half").unwrap();
+        std::fs::write(scratch.path().join(".tmp-1-2-other"), "half").unwrap();
         write(&root, "state", b"x", Durability::Volatile).unwrap();
         sweep(&root).unwrap();
-        assert_eq!(root.list("/").unwrap(), ["state"]);
+        let mut left = root.list("/").unwrap();
+        left.sort();
+        assert_eq!(left, [".tmp-1-2-other", "state"]);
     }
 }
