@@ -45,6 +45,7 @@ mod oci_callers;
 mod oci_config;
 mod oci_seccomp;
 mod platforms;
+mod port_forms;
 mod ports;
 mod ports6;
 mod ports_udp;

@@ -63,9 +63,8 @@ pub fn port(context: &mut Context, m: &Matches) -> Outcome {
     let wanted = m.arg(1);
     if !wanted.is_empty() {
         let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-        if number.parse::<u16>().is_err() {
-            return Err(Failure::new(format!("invalid port '{number}': invalid syntax")));
-        }
+        crate::run::ports::number(number)
+            .map_err(|error| Failure::new(format!("Error: invalid port ({number}): {error}")))?;
         let published = ports.get(&format!("{number}/{protocol}")).and_then(Option::as_ref).filter(|l| !l.is_empty());
         let Some(published) = published else {
             return Err(Failure::new(format!("Error: No public port '{wanted}' published for {}", m.arg(0))));

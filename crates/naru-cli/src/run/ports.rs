@@ -1,6 +1,5 @@
 //! `--publish` and `--expose`.
 
-use crate::flag::csv;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,7 +26,9 @@ pub fn publish(bindings: &mut Bindings, value: &str) -> Result<(), String> {
     let (ip, host, container) = split(&value);
     let (port, protocol) = protocol_of(container);
     let ip = match ip.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').ok_or_else(|| format!("invalid IP address {ip}"))?,
+        Some(rest) => rest
+            .strip_suffix(']')
+            .ok_or_else(|| format!("invalid IP address {ip}: address {ip}:: missing ']' in address"))?,
         None => ip,
     };
     if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
@@ -72,10 +73,8 @@ pub fn expose(value: &str) -> Result<Vec<String>, String> {
         return Err(format!("invalid port format for --expose: {value}"));
     }
     let (port, protocol) = protocol_of(value);
-    let (first, last) = range(port).ok_or_else(|| match port {
-        "" => format!("invalid range format for --expose: {value}, error: empty string specified for ports"),
-        _ => format!("invalid range format for --expose: {value}, error: invalid syntax"),
-    })?;
+    let (first, last) =
+        range_of(port).map_err(|error| format!("invalid range format for --expose: {value}, error: {error}"))?;
     Ok((first..=last).map(|p| format!("{p}/{protocol}")).collect())
 }
 
@@ -85,17 +84,15 @@ fn short_form(value: &str) -> Result<String, String> {
         return Ok(value.to_owned());
     }
     let (mut target, mut published, mut protocol) = (String::new(), String::new(), "tcp".to_owned());
-    for field in csv(value)? {
+    for field in value.split(',') {
         match field.split_once('=') {
             Some(("target", v)) => target = v.to_owned(),
             Some(("published", v)) => published = v.to_owned(),
             Some(("protocol", v)) => protocol = v.to_owned(),
-            Some(("mode", _)) => {}
-            _ => return Err(format!("invalid port format: {value}")),
+            // docker takes any other name, and does nothing with it.
+            Some((name, _)) if !name.is_empty() => {}
+            _ => return Err(format!("invalid publish opts format (should be name=value but got '{field}')")),
         }
-    }
-    if target.is_empty() {
-        return Err(format!("invalid publish opts format (should be name=value but got '{value}')"));
     }
     Ok(format!("{published}:{target}/{protocol}"))
 }
@@ -118,14 +115,35 @@ fn protocol_of(port: &str) -> (&str, &str) {
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
-    let number = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<u16>().ok()).flatten();
-    match text.split_once('-') {
-        None => number(text).map(|p| (p, p)),
-        Some((first, last)) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some((first, last))
-        }
+    range_of(text).ok()
+}
+
+/// First and last; the errors are docker's.
+fn range_of(text: &str) -> Result<(u16, u16), String> {
+    if text.is_empty() {
+        return Err("empty string specified for ports".to_owned());
     }
+    let (first, last) = match text.split_once('-') {
+        None => (number(text)?, number(text)?),
+        Some((first, last)) => (number(first)?, number(last)?),
+    };
+    if last < first {
+        return Err(format!("invalid range specified for port: {text}"));
+    }
+    Ok((first, last))
+}
+
+/// A port's number.
+///
+/// # Errors
+/// With the words that docker's clients have for what is none.
+pub fn number(text: &str) -> Result<u16, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let failed = |why| format!("strconv.ParseUint: parsing {text:?}: {why}");
+    if !digits {
+        return Err(failed("invalid syntax"));
+    }
+    text.parse().map_err(|_| failed("value out of range"))
 }
 
 #[cfg(test)]
@@ -151,6 +169,7 @@ mod tests {
             ("8000-8001:80-81", "|8000|80/tcp |8001|81/tcp"),
             ("8000-8010:80", "|8000-8010|80/tcp"),
             ("published=8080,target=80", "|8080|80/tcp"),
+            ("mode=host,target=80,protocol=udp,other=1", "||80/udp"),
         ] {
             assert_eq!(parse(value).as_deref(), Ok(read), "{value}");
         }
@@ -164,7 +183,12 @@ mod tests {
         assert_eq!(parse("1-3:1-2").unwrap_err(), "invalid ranges specified for container and host Ports: 1-2 and 1-3");
         assert_eq!(parse("80/x").unwrap_err(), "invalid proto: x");
         assert_eq!(expose("80-81/udp").unwrap(), ["80/udp", "81/udp"]);
-        assert!(expose("1:2").is_err() && expose("x").is_err() && expose("70000").is_err());
+        assert_eq!(parse("published=8080").unwrap_err(), "no port specified: 8080:/tcp<empty>");
+        let refused = |value: &str| expose(value).unwrap_err().rsplit_once(", error: ").map(|(_, e)| e.to_owned());
+        assert_eq!(refused("x").as_deref(), Some("strconv.ParseUint: parsing \"x\": invalid syntax"));
+        assert_eq!(refused("70000").as_deref(), Some("strconv.ParseUint: parsing \"70000\": value out of range"));
+        assert_eq!(refused("9-8").as_deref(), Some("invalid range specified for port: 9-8"));
+        assert!(expose("1:2").is_err());
     }
 
     proptest::proptest! {
