@@ -65,6 +65,8 @@ impl Known {
         let lasts = matches!(self.kind, Some(kind) if kind.lasts());
         let goes = !matches!(self.kind, Some(kind) if !matches!(kind, Kind::Fleeting | Kind::FleetingShort));
         match (op, status) {
+            // What isn't there may be a network that it was on.
+            (Op::Start(_) | Op::Restart(_), 404) => *self = Known::default(),
             (_, 404) => *self = Known { kind: None, present: Some(false), running: Some(false) },
             (Op::Create(_, kind), 201) => {
                 *self = Known { kind: Some(kind), present: Some(true), running: Some(false) };

@@ -23,6 +23,7 @@ impl Engine {
     pub async fn commit(self: &Arc<Self>, request: CommitRequest) -> Result<Digest> {
         let container = self.containers.find(&request.container)?;
         let _operation = container.operation.lock().await;
+        self.not_removed(&container)?;
         let record = container.read(Clone::clone);
         let mut run = request.config.map_or_else(|| image_part(&record.config), |own| replace(own, &record.config));
         merge::apply_changes(&mut run, &request.changes)?;
@@ -70,7 +71,7 @@ impl Engine {
         })
         .await;
         let thawed = if frozen { self.cgroup(&container).and_then(|group| group.thaw()) } else { Ok(()) };
-        let (image, packed) = made?;
+        let (image, packed) = made.map_err(|error| self.not_removed(&container).err().unwrap_or(error))?;
         #[expect(clippy::cast_precision_loss, reason = "a size for people")]
         say(format!("Packed {}", human_size(packed as f64)));
         if let Err(error) = thawed {
@@ -87,6 +88,19 @@ impl Engine {
             [("comment", request.comment.as_str()), ("imageID", image.id.as_str()), ("imageRef", shown.as_str())];
         self.container_event(&container, "commit", &more);
         Ok(image.id.clone())
+    }
+
+    /// One that removes itself may go at any moment.
+    fn not_removed(&self, container: &Container) -> Result<()> {
+        if self.containers.by_id(&container.id).is_none() {
+            return Err(Error::not_found(format!("No such container: {}", container.id)));
+        }
+        match container.status() {
+            Status::Removing => {
+                Err(Error::conflict(format!("You cannot commit container {} which is being removed", container.id)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Freezes a container that runs. Gives false for one that is ending: its files change no more.

@@ -222,7 +222,8 @@ impl Engine {
     /// What went wrong with a container that is ending is that it ends.
     pub(crate) fn unless_ended(&self, container: &Container, error: Error) -> Error {
         let group_is_gone = || self.cgroup(container).and_then(|c| c.pids()).map_or(true, |pids| pids.is_empty());
-        if !container.read(|r| r.state.has_process()) || group_is_gone() {
+        let monitor_is_gone = error.class() == Class::Unavailable;
+        if !container.read(|r| r.state.has_process()) || monitor_is_gone || group_is_gone() {
             return Error::conflict(format!("container {} is not running", container.id));
         }
         error

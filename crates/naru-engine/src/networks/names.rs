@@ -8,7 +8,7 @@ use super::{Network, Networks};
 use crate::Engine;
 use crate::container::{Container, Record};
 use naru_base::error::Context as _;
-use naru_base::{Id, Result};
+use naru_base::{Class, Id, Result};
 use naru_dns::names::Entry;
 use naru_dns::{Link, Resolver, Upstream};
 use naru_fs::{Durability, Root, durable};
@@ -198,7 +198,12 @@ impl Engine {
             tracing::warn!(container = container.id.short(), "an older version's monitor has no name server");
             return Ok(());
         }
-        crate::container::done(monitor.request(Request::Resolve(Box::new(resolver)), Vec::new()).await?.0)
+        match monitor.request(Request::Resolve(Box::new(resolver)), Vec::new()).await {
+            Ok((answer, _)) => crate::container::done(answer),
+            // It has just ended, and has no use for names.
+            Err(error) if error.class() == Class::Unavailable => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives a running container that has got another name that name on its networks, too.
