@@ -257,6 +257,89 @@ fn archives_of_skopeo_keep_digests_both_ways() -> Result<()> {
 }
 
 #[test]
+fn a_loaded_images_layers_are_compressed_before_they_are_sent() -> Result<()> {
+    let engine = Engine::start()?;
+    let registry = Registry::start(&engine, port())?;
+    let cli = engine.cli();
+    // A layer of zeros, twice, and one that another image has, too.
+    let zeros = Tar::new().file("zeros", 0o644, &vec![0; 1 << 20]).finish();
+    let (one, two) = (registry.reference("plain:1"), registry.reference("other:1"));
+    let shared = Tar::new().file("shared", 0o644, &vec![1; 1 << 20]).finish();
+    engine.load(&image::archive(
+        &one,
+        &[shared.clone(), zeros.clone(), zeros.clone()],
+        &json!({"Labels": {"n": "1"}}),
+    ))?;
+    engine.load(&image::archive(&two, &[shared, zeros], &json!({"Labels": {"n": "2"}})))?;
+    let before = cli.inspect(&one, "{{.Id}} {{json .RootFS.Layers}}")?;
+    cli.ok(["push", &one])?;
+    let manifest = registry.manifest("plain:1")?;
+    let layers = manifest["layers"].as_array().context("layers")?;
+    for layer in layers {
+        assert_eq!(layer["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
+        ensure!(layer["size"].as_u64().is_some_and(|size| size < 100_000), "{layer}");
+    }
+    assert_eq!(layers[1], layers[2]);
+    // It is the same image as before, and a second push has nothing to do.
+    assert_eq!(cli.inspect(&one, "{{.Id}} {{json .RootFS.Layers}}")?, before);
+    let said = cli.ok(["push", &one])?;
+    ensure!(!said.contains("Compressing") && !said.contains(": Pushed"), "{said}");
+    assert_eq!(registry.manifest("plain:1")?, manifest);
+    cli.ok(["push", &two])?;
+    assert_eq!(registry.layers("other:1")?, registry.layers("plain:1")?[..2]);
+    if engine.target() == Target::Naru {
+        // The plain blobs are gone, the rest is whole, also after a start.
+        let plain = format!("sha256:{}", image::sha256(&Tar::new().file("zeros", 0o644, &vec![0; 1 << 20]).finish()));
+        let blob = engine.data_root().join("images/blobs/sha256").join(plain.trim_start_matches("sha256:"));
+        ensure!(!blob.exists(), "the plain blob is kept");
+        engine.kill()?;
+        engine.launch()?;
+        let check = engine.http().post("/system/check", &Value::Null)?.json()?;
+        assert_eq!(check["Problems"], json!([]));
+    }
+    // Saved, loaded, and pulled it is the same.
+    let file = engine.scratch("plain")?.join("saved.tar").display().to_string();
+    cli.ok(["save", "-o", &file, &one])?;
+    cli.ok(["rmi", &one, &two])?;
+    cli.ok(["load", "-i", &file])?;
+    assert_eq!(cli.inspect(&one, "{{.Id}} {{json .RootFS.Layers}}")?, before);
+    cli.ok(["rmi", &one])?;
+    cli.ok(["pull", &one])?;
+    assert_eq!(cli.inspect(&one, "{{.Id}} {{json .RootFS.Layers}}")?, before);
+    Ok(())
+}
+
+#[test]
+fn a_layer_outlives_the_blob_that_it_was_made_from() -> Result<()> {
+    let engine = Engine::start()?;
+    let registry = Registry::start(&engine, port())?;
+    let cli = engine.cli();
+    let layers = [image::busybox_rootfs()?, Tar::new().file("shared", 0o644, b"shared").finish()];
+    let pulled = registry.reference("pulled:1");
+    let config = json!({"Env": ["PATH=/bin"]});
+    registry.fill(&image::archive("kit/x:1", &layers, &config), "pulled:1", &[])?;
+    // The layers are made from an archive's plain blobs, which go with its image; another image has them compressed.
+    engine.load(&image::archive("kit/loaded:1", &layers, &json!({"Labels": {"loaded": "yes"}})))?;
+    cli.ok(["pull", &pulled])?;
+    cli.ok(["rmi", "kit/loaded:1"])?;
+    let (made, name) = (registry.reference("made:1"), "maker");
+    cli.ok(["run", "--name", name, &pulled, "sh", "-c", "echo more >/more"])?;
+    cli.ok(["commit", name, &made])?;
+    cli.ok(["push", &made])?;
+    assert_eq!(registry.layers("made:1")?[..2], registry.layers("pulled:1")?);
+    let file = engine.scratch("made")?.join("saved.tar").display().to_string();
+    cli.ok(["save", "-o", &file, &made])?;
+    if engine.target() == Target::Naru {
+        let check = engine.http().post("/system/check", &Value::Null)?.json()?;
+        assert_eq!(check["Problems"], json!([]));
+    }
+    cli.ok(["rm", name])?;
+    cli.ok(["rmi", &made])?;
+    assert_eq!(cli.ok(["run", "--rm", &made, "cat", "/more", "/shared"])?, "more\nshared");
+    Ok(())
+}
+
+#[test]
 fn lists_that_podman_makes() -> Result<()> {
     if only_naru("docker keeps several platforms with containerd's store only") {
         return Ok(());

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod collect;
+mod compress;
 mod look_up;
 mod manifest;
 mod open;
@@ -9,6 +10,7 @@ mod publish;
 
 pub use catalogue::Catalogue;
 pub use collect::{Lease, Removed};
+pub use compress::Compressed;
 pub use publish::{NewImage, NewNames, Renamed};
 
 use self::collect::Holds;
