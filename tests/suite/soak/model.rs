@@ -8,6 +8,8 @@ pub struct Known {
     pub kind: Option<Kind>,
     pub present: Option<bool>,
     pub running: Option<bool>,
+    /// Whether a user stopped it last.
+    pub stopped: bool,
 }
 
 /// An operation with the status of its answer, if there was one.
@@ -22,7 +24,7 @@ pub struct Model {
 impl Model {
     /// Nothing is there.
     pub fn new() -> Model {
-        Model { known: vec![Known { present: Some(false), running: Some(false), kind: None }; NAMES] }
+        Model { known: vec![Known { present: Some(false), running: Some(false), ..Known::default() }; NAMES] }
     }
 
     /// Takes what was done in a step. Of a container that several operations met at nothing is known, nor of one that something befell.
@@ -34,8 +36,14 @@ impl Model {
                 [(op, status)] => known.take(*op, *status),
                 _ => *known = Known::default(),
             }
-            if known.kind == Some(Kind::Crashing) && step.iter().any(|op| matches!(op, Op::KillEngine(_))) {
-                // A new engine starts what is to be always there, as docker has it, also when a user had stopped it.
+            let comes_back = match known.kind {
+                Some(Kind::Crashing) => true,
+                Some(Kind::Unless) => !known.stopped && known.running == Some(false),
+                _ => false,
+            };
+            if comes_back && step.iter().any(|op| matches!(op, Op::KillEngine(_))) {
+                // A new engine starts what is to be always there, as docker has it, also when a user had stopped it; and what could not be
+                // started again before.
                 known.running = None;
             }
             if step.iter().any(|op| matches!(op, Op::KillMonitor(_) | Op::Prune)) {
@@ -67,21 +75,26 @@ impl Known {
         match (op, status) {
             // What isn't there may be a network that it was on.
             (Op::Start(_) | Op::Restart(_), 404) => *self = Known::default(),
-            (_, 404) => *self = Known { kind: None, present: Some(false), running: Some(false) },
+            (_, 404) => *self = Known { present: Some(false), running: Some(false), ..Known::default() },
             (Op::Create(_, kind), 201) => {
-                *self = Known { kind: Some(kind), present: Some(true), running: Some(false) };
+                let (present, running) = (Some(true), Some(false));
+                *self = Known { kind: Some(kind), present, running, stopped: false };
             }
             (Op::Start(_) | Op::Restart(_), 204 | 304) => {
                 self.running = lasts.then_some(true);
+                self.stopped = false;
                 if self.kind == Some(Kind::FleetingShort) || self.kind.is_none() {
                     self.present = None;
                 }
             }
             (Op::Stop(_) | Op::Kill(_), 204 | 304) => {
                 self.running = Some(false);
+                self.stopped = true;
                 self.present = if goes { None } else { Some(true) };
             }
-            (Op::Remove(..), 204) => *self = Known { kind: None, present: Some(false), running: Some(false) },
+            (Op::Remove(..), 204) => {
+                *self = Known { present: Some(false), running: Some(false), ..Known::default() };
+            }
             // Refused for want of the right state: nothing has changed.
             (Op::Unpause(_), 500) | (_, 200..500) if !matches!(op, Op::KillInit(_)) => {}
             _ => *self = Known::default(),

@@ -27,6 +27,7 @@ impl Engine {
         let container = self.containers.find(name)?;
         let _operation = container.operation.lock().await;
         if !container.status().is_running() {
+            self.keep_stopped(&container)?;
             return Err(Error::not_modified(format!("container {} is already stopped", container.id)));
         }
         self.stop_locked(&container, "stop", signal, timeout).await?;
@@ -67,6 +68,17 @@ impl Engine {
             restart_policy::is_set(&r.host.restart)
         });
         if policy { container.save(&self.records, Durability::Synced) } else { Ok(()) }
+    }
+
+    /// One that doesn't run, say because it could not be started again, is not started by the next engine either, whatever its policy: its user
+    /// wants it stopped.
+    fn keep_stopped(&self, container: &Container) -> Result<()> {
+        let changed = container.change(|r| {
+            let changes = restart_policy::is_set(&r.host.restart) && !r.state.stopped_by_hand;
+            r.state.stopped_by_hand |= changes;
+            changes
+        });
+        if changed { container.save(&self.records, Durability::Synced) } else { Ok(()) }
     }
 
     async fn kill_and_wait(
