@@ -130,7 +130,7 @@ pub fn times(rounds: usize) -> Result<()> {
             ("save", &[&["load", "-q", "-i", &archive]], &["save", "-o", &out, "debian:bookworm"], &[]),
             (
                 "push, the first time",
-                // What was pulled: Naru compresses what was loaded with its first push alone, docker with each.
+                // As it was pulled: what was loaded is pushed by Naru as the archive had it, without compression.
                 &[&pull, &["tag", DEBIAN, PUSHED]],
                 &["push", "-q", "--tls-verify=false", PUSHED],
                 &[],

@@ -67,11 +67,6 @@ impl Blobs {
         rustix::fs::renameat(dir, name, &self.root, digest.hex()).system(format!("publish blob {digest}"))
     }
 
-    /// Makes the names of blobs durable, not their content.
-    pub(crate) fn sync(&self) -> Result<()> {
-        Ok(durable::sync_dir(&self.root)?)
-    }
-
     /// A second name of the blob in the folder `dir`; whether there is such a blob.
     pub(crate) fn lend(&self, digest: &Digest, dir: &OwnedFd, name: &str) -> Result<bool> {
         naru_sys::fault::point();

@@ -98,7 +98,8 @@ impl Store {
     fn pack_upper(&self, upper: &Root, level: u32, watch: &mut dyn FnMut(u64)) -> Result<Option<UnpackedLayer>> {
         let work = Work::new(&self.0, self.0.fresh_name())?;
         let lease = Lease::new(&self.0);
-        let gzip = GzEncoder::new(HashedFile::new(work.open_blob()?), flate2::Compression::new(level.min(9)));
+        let blob = HashedFile { file: BufWriter::with_capacity(BUFFER, work.open_blob()?), hasher: Hasher::default() };
+        let gzip = GzEncoder::new(blob, flate2::Compression::new(level.min(9)));
         // What a container of this engine has made is not from elsewhere.
         let unpacker = Unpacker::new(work.make_layer()?, ImagePolicy::default());
         let mut tee = Tee { unpacker, gzip, taken: 0, watch };
@@ -141,25 +142,13 @@ impl Write for Tee<'_> {
     }
 }
 
-/// A file, and the digest of what is written to it.
-pub(crate) struct HashedFile {
+struct HashedFile {
     file: BufWriter<File>,
     hasher: Hasher,
 }
 
 impl HashedFile {
-    pub(crate) fn new(file: File) -> Self {
-        Self { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::default() }
-    }
-
-    /// As [`HashedFile::finish`], with the content on the disk.
-    pub(crate) fn finish_synced(mut self) -> io::Result<(Digest, u64)> {
-        self.file.flush()?;
-        self.file.get_ref().sync_data()?;
-        self.finish()
-    }
-
-    pub(crate) fn finish(mut self) -> io::Result<(Digest, u64)> {
+    fn finish(mut self) -> io::Result<(Digest, u64)> {
         self.file.flush()?;
         let size = self.hasher.length();
         Ok((self.hasher.finish(), size))

@@ -56,6 +56,6 @@ pub use lower::lower_folders;
 pub use pack::{pack_layer, pack_path, pack_path_with, pack_tree};
 pub use platforms::{ImageIndex, Member};
 pub use policy::{Choice, ImagePolicy};
-pub use store::{Catalogue, Compressed, Lease, NewImage, NewNames, Removed, Renamed, Store};
+pub use store::{Catalogue, Lease, NewImage, NewNames, Removed, Renamed, Store};
 pub use unpack::{IdsOn, MapIds, Owner, Rename, Unpack};
 pub use usage::{ImageUsage, StoreUsage};

@@ -2,7 +2,6 @@
 
 mod catalogue;
 mod collect;
-mod compress;
 mod look_up;
 mod manifest;
 mod open;
@@ -10,7 +9,6 @@ mod publish;
 
 pub use catalogue::Catalogue;
 pub use collect::{Lease, Removed};
-pub use compress::Compressed;
 pub use publish::{NewImage, NewNames, Renamed};
 
 use self::collect::Holds;

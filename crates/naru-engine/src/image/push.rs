@@ -1,6 +1,6 @@
 //! Pushing: layers side by side and the configuration, as they are stored, then the manifest.
 
-use super::pull::{blocking, tell};
+use super::pull::tell;
 use crate::Engine;
 use crate::types::{Auth, Progress, ProgressSink};
 use naru_base::error::Context as _;
@@ -16,9 +16,6 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-/// gzip's level for layers that came without compression (docker's).
-const LEVEL: u32 = 6;
 
 /// How many repositories are tried for a blob that one of them may have.
 const MOUNT_TRIES: usize = 3;
@@ -131,11 +128,10 @@ impl Engine {
         self: &Arc<Self>,
         session: &Session,
         name: &Reference,
-        image: &Arc<Image>,
+        image: &Image,
         tag: Option<&str>,
         progress: &ProgressSink,
     ) -> Result<Option<Descriptor>> {
-        let image = &*self.compressed(image, progress).await?;
         let (manifest, bytes, media_type) = self.images.store.manifest_to_push(image)?;
         for layer in &manifest.layers {
             tell(progress, Some(layer.digest.short().to_owned()), "Preparing".into());
@@ -156,31 +152,6 @@ impl Engine {
         self.images.store.add_digest(&image.id, &name.repository(), &digest)?;
         self.pushed(name, &image.id, tag, &digest, size, progress);
         Ok(Some(Descriptor::new(&media_type, digest, size as u64)))
-    }
-
-    /// The image with all layers compressed: those of an archive that had them plain are compressed now, and kept so, as docker's push sends them.
-    async fn compressed(self: &Arc<Self>, image: &Arc<Image>, progress: &ProgressSink) -> Result<Arc<Image>> {
-        let plain = self.images.store.plain_blobs(image);
-        if plain.is_empty() {
-            return Ok(Arc::clone(image));
-        }
-        let count = plain.len();
-        tell(progress, None, format!("Compressing {count} {}", if count == 1 { "layer" } else { "layers" }));
-        let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-        let mut working = JoinSet::new();
-        for blob in plain {
-            let (store, permits) = (self.images.store.clone(), Arc::clone(&permits));
-            working.spawn(async move {
-                let _permit = permits.acquire_owned().await.system("the push was ended")?;
-                blocking(move || store.compress_blob(&blob, LEVEL)).await
-            });
-        }
-        let mut done = Vec::with_capacity(count);
-        while let Some(end) = working.join_next().await {
-            done.push(end.map_err(|e| Error::system(format!("the push was broken off: {e}")))??);
-        }
-        let (store, id) = (self.images.store.clone(), image.id.clone());
-        blocking(move || store.use_compressed(&id, done)).await
     }
 
     /// Sends the layers that the registry doesn't have. The first failure ends the others.

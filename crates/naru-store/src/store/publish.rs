@@ -5,7 +5,6 @@ use super::{Store, Sync};
 use crate::hash::chain_id;
 use crate::image::{Image, ImageLayer, Source};
 use crate::index::Index;
-use crate::layer::Layer;
 use crate::platforms::ImageIndex;
 use crate::spec::{Descriptor, ImageConfig};
 use naru_base::{Digest, Error, Platform, Reference, Result};
@@ -64,13 +63,14 @@ impl Store {
         for (at, diff_id) in config.rootfs.diff_ids.iter().enumerate() {
             let id = chain_id(chain.as_ref(), diff_id);
             let layer = self.layer(&id).ok_or_else(|| Error::not_found(format!("layer {id} is not in the store")))?;
+            // The blob that the manifest names, or the one that the layer was first made from.
             let named = manifest.as_ref().and_then(|(_, m)| m.layers.get(at)).filter(|d| self.has_blob(&d.digest));
-            let blob = named.cloned().unwrap_or_else(|| self.blob_of(&layer));
+            let blob = named.unwrap_or(&layer.blob);
             layers.push(ImageLayer {
                 diff_id: diff_id.clone(),
                 chain_id: id.clone(),
                 size: layer.size,
-                blob: Descriptor::new(&blob.media_type, blob.digest, blob.size),
+                blob: Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size),
             });
             chain = Some(id);
         }
@@ -97,17 +97,6 @@ impl Store {
             let renamed = index.name(&id, names, of)?;
             Ok((Arc::clone(index.get(&id)?), renamed))
         })
-    }
-}
-
-impl Store {
-    /// A blob that a layer's files are in: that of an image with the layer, or else the one that it was first made from, which no image may
-    /// have any more.
-    fn blob_of(&self, layer: &Layer) -> Descriptor {
-        let index = self.index();
-        let all = index.images.values().flat_map(|image| &image.layers);
-        let mut known = all.filter(|l| l.chain_id == layer.chain_id && self.has_blob(&l.blob.digest)).map(|l| &l.blob);
-        known.next().unwrap_or(&layer.blob).clone()
     }
 }
 
