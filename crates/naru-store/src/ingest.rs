@@ -35,8 +35,9 @@ pub(crate) struct Work {
     keep_blob: bool,
     /// The folder in `unpack/` that is being filled.
     unpacking: String,
-    // Last: given up when all else is cleaned up.
-    claim: Claim,
+    store: Arc<Inner>,
+    /// Given up with [`Work::settle`], when all else is cleaned up.
+    claim: Option<Claim>,
 }
 
 /// The right to the folder `name`.
@@ -62,24 +63,24 @@ impl Work {
     /// Takes the folder `name` for itself, waiting while another has it.
     pub(crate) fn new(store: &Arc<Inner>, name: String) -> Result<Self> {
         store.trash.make_room();
-        let claim = Claim::new(store, name);
+        let (store, claim) = (Arc::clone(store), Claim::new(store, name));
         let dir = store.ingest.create_dir_all(&claim.name, Mode::RWXU)?;
         // A name that never was: ext4 places a folder by its name, and would go back to where one has just been removed, whose inodes it
         // then passes over one by one for some seconds.
         let unpacking = Id::random()?.as_str().to_owned();
-        Ok(Self { claim, dir, keep_blob: false, unpacking })
+        Ok(Self { store, claim: Some(claim), dir, keep_blob: false, unpacking })
     }
 
     /// Makes the empty folder that is unpacked into.
     pub(crate) fn make_layer(&self) -> Result<OwnedFd> {
-        let root = &self.claim.store.unpack;
+        let root = &self.store.unpack;
         let diff = root.create_dir_all(format!("{}/{DIFF}", self.unpacking), Mode::RWXU)?;
         rustix::fs::fchmod(&diff, Mode::from_raw_mode(0o755)).system("set the mode of a layer's folder")?;
         Ok(diff)
     }
 
     fn policy(&self) -> ImagePolicy {
-        self.claim.store.policy
+        self.store.policy
     }
 
     pub(crate) fn open_blob(&self) -> Result<File> {
@@ -94,18 +95,27 @@ impl Work {
 
     /// Step 3: gives the blob its place.
     pub(crate) fn publish_blob(&self, digest: &Digest) -> Result<()> {
-        self.claim.store.blobs.adopt(&self.dir, BLOB, digest)
+        self.store.blobs.adopt(&self.dir, BLOB, digest)
+    }
+
+    /// Gives up the ingest's folder, and removes it but for a blob that is to be resumed. Who waits for the layer below must not hold it: that
+    /// may be of the same blob.
+    fn settle(&mut self) {
+        // Dropped last.
+        let Some(claim) = self.claim.take() else { return };
+        let empty = rustix::fs::statat(&self.dir, BLOB, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| s.st_size == 0);
+        if !self.keep_blob || empty {
+            // Nothing can be reported from here; what stays behind is swept at the next start.
+            let _ = remove_tree(&self.store.ingest, &claim.name);
+        }
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Nothing can be reported from here; what stays behind is swept at the next start.
-        let _ = remove_tree(&self.claim.store.unpack, &self.unpacking);
-        let empty = rustix::fs::statat(&self.dir, BLOB, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| s.st_size == 0);
-        if !self.keep_blob || empty {
-            let _ = remove_tree(&self.claim.store.ingest, &self.claim.name);
-        }
+        // As in `settle`.
+        let _ = remove_tree(&self.store.unpack, &self.unpacking);
+        self.settle();
     }
 }
 
@@ -371,6 +381,7 @@ impl LayerIngest {
             }
             _ => Descriptor::new(layer_type(&pipeline.head)?, digest, received),
         };
+        work.settle();
         Ok(UnpackedLayer { work, lease, blob, unpacked })
     }
 }
@@ -428,13 +439,13 @@ impl UnpackedLayer {
     }
 
     pub(crate) fn layer_dir(&self) -> Result<OwnedFd> {
-        let unpack = self.work.claim.store.unpack.as_fd();
+        let unpack = self.work.store.unpack.as_fd();
         open_beneath(unpack, &self.work.unpacking, OFlags::RDONLY | OFlags::DIRECTORY).system("open an unpacked layer")
     }
 
     /// Step 4. Whether it was this call that published `name`.
     pub(crate) fn publish_layer(&self, layers: BorrowedFd<'_>, name: &str) -> Result<bool> {
-        let unpack = &self.work.claim.store.unpack;
+        let unpack = &self.work.store.unpack;
         naru_sys::fault::point();
         match rustix::fs::renameat_with(unpack, &self.work.unpacking, layers, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),

@@ -209,3 +209,19 @@ fn layers_are_shared_and_may_arrive_in_any_order() {
     });
     assert_eq!(std::fs::read_dir(scratch.join("store/layers")).unwrap().count(), 4);
 }
+
+#[test]
+fn one_blob_is_two_layers_of_an_image() {
+    let scratch = Scratch::new("twice");
+    let store = scratch.store();
+    let blob = gzip(&Archive::new().file("same", "both times").bytes());
+    // The upper one came first, and waits for the lower one, which is of the same blob.
+    let upper = unpack(&store, &blob).unwrap();
+    let lower = unpack(&store, &blob).unwrap();
+    let diff_id = lower.diff_id().clone();
+    let first = store.commit_layer(lower, None).unwrap();
+    assert_eq!(first.chain_id, diff_id);
+    let second = store.commit_layer(upper, Some(&diff_id)).unwrap();
+    assert_eq!(second.chain_id, chain_id(Some(&diff_id), &diff_id));
+    assert_eq!(std::fs::read_dir(scratch.join("store/ingest")).map_or(0, Iterator::count), 0);
+}
